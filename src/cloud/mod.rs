@@ -1,0 +1,81 @@
+//! Where machines and databases come from: the traits, and one folder per provider.
+//!
+//! Guarantees: a listing says whether it is complete; creates are idempotent under their token or name;
+//! destructive calls take [`Owned`] and check that its evidence is fresh.
+//! Must not know: pull requests, plans, the store, GitHub.
+
+pub mod local;
+
+use async_trait::async_trait;
+
+use crate::domain::desired::DatabaseSpec;
+use crate::domain::id::{DatabaseId, MachineId};
+use crate::domain::ledger::Token;
+use crate::domain::observed::{Database, Listing, Machine, Tags};
+use crate::domain::owned::Owned;
+
+/// Makes and removes machines, each with a running agent.
+#[async_trait]
+pub trait Machines: Send + Sync {
+    /// Every machine that carries this installation's tag or name prefix.
+    async fn list(&self) -> Result<Listing<Machine>, CloudError>;
+    /// Makes a machine, or returns the one already made under the token.
+    async fn launch(&self, token: &Token, attempt: u32, tags: &Tags) -> Result<MachineId, CloudError>;
+    /// Begins to take a machine away; already gone is success.
+    async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError>;
+}
+
+/// Clones and drops databases.
+#[async_trait]
+pub trait Databases: Send + Sync {
+    /// Every database with this installation's marker or name prefix.
+    async fn list(&self) -> Result<Listing<Database>, CloudError>;
+    /// Begins to clone a database from its seed, or accepts that it is already there. Returns at once; the
+    /// listing tells how it goes.
+    async fn prepare(&self, tags: &Tags, database: &DatabaseSpec) -> Result<DatabaseId, CloudError>;
+    /// Begins to drop a database; already gone is success.
+    async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError>;
+    /// The addresses that an environment gets: computed, never stored. `None` if this provider does not
+    /// hold that database.
+    async fn access(&self, database: &DatabaseSpec) -> Result<DatabaseAccess, CloudError>;
+}
+
+/// Database addresses with their passwords. No `Debug`, so that it cannot be logged.
+#[derive(Clone)]
+pub struct DatabaseAccess {
+    /// For the application's role.
+    pub application_url: String,
+    /// For the migration role.
+    pub migration_url: String,
+    /// Directories or sockets that a sandboxed process needs to reach it.
+    pub paths: Vec<std::path::PathBuf>,
+}
+
+/// A provider's error, sorted by what the caller should do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct CloudError {
+    /// What to do about it.
+    pub class: ErrorClass,
+    /// What was attempted, with the name of the thing.
+    pub what: String,
+    /// The cause and, where there is one, the next step. No secrets.
+    pub why: String,
+}
+
+/// What a caller should do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// Try again soon.
+    Retry,
+    /// Try again after that long.
+    SlowDown(std::time::Duration),
+    /// A limit is reached: queue.
+    Quota,
+    /// Not allowed: a person has to act.
+    Denied,
+    /// It may or may not have happened: look before asking again.
+    Ambiguous,
+    /// A mistake of ours, or a request that can never succeed.
+    Bug,
+}

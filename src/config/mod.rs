@@ -1,0 +1,1 @@
+//! The two configurations, as written and as valid.

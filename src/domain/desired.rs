@@ -1,0 +1,115 @@
+//! What should be true of an environment.
+
+use serde::{Deserialize, Serialize};
+
+use super::assignment::Task;
+use super::id::SeedName;
+use super::id::{CommitSha, EnvUid, Generation};
+use super::policy::Engine;
+
+/// The verdict of [`crate::plan::desired`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Desired {
+    /// Machine, database and services at one commit.
+    Running(Box<EnvSpec>),
+    /// The database stays, nothing runs.
+    Asleep(Box<EnvSpec>),
+    /// Wanted, but not now.
+    Queued(QueueReason),
+    /// Nothing may be left.
+    Gone(GoneReason),
+    /// There is no ground to decide on: nothing is made and nothing is taken away.
+    Unchanged(Obstacle),
+}
+
+/// An environment in full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvSpec {
+    /// Its identity.
+    pub uid: EnvUid,
+    /// Its generation.
+    pub generation: Generation,
+    /// The database, if it needs one.
+    pub database: Option<DatabaseSpec>,
+    /// What the agent should run.
+    pub task: Task,
+}
+
+/// A database in full. The name is a function of uid, generation and, where a push resets the data, of
+/// the commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseSpec {
+    /// Its name on the server.
+    pub name: String,
+    /// The engine.
+    pub engine: Engine,
+    /// The golden data.
+    pub seed: SeedName,
+}
+
+/// Why an environment has to wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueReason {
+    /// 1 is next.
+    pub position: u32,
+    /// Which limit is reached.
+    pub limit: CapacityLimit,
+    /// How many environments hold a seat under that limit.
+    pub holders: u32,
+}
+
+/// Limits on the number of environments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CapacityLimit {
+    /// Of the installation.
+    Environments,
+    /// Of one repository.
+    PerRepository,
+}
+
+/// Why nothing may be left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GoneReason {
+    /// The pull request was closed.
+    Closed,
+    /// The pull request was merged.
+    Merged,
+    /// An older generation is still being taken away.
+    Superseded,
+    /// The repository is not in the operator's list.
+    RepositoryNotAllowed,
+    /// The opt-out label is set.
+    OptedOut(String),
+    /// The opt-in label is missing.
+    LabelMissing(String),
+    /// A draft.
+    Draft,
+    /// The base branch is not one of those that get previews.
+    BaseBranch(String),
+    /// From a fork, and this commit has not been approved.
+    ForkUnapproved(CommitSha),
+    /// From a fork, and forks never get one.
+    ForkNever,
+    /// By a bot, and bots do not get one.
+    Bot,
+    /// The repository has no `.kagero.yml`.
+    NotConfigured,
+    /// It has reached its maximum age.
+    Expired,
+    /// An operator asked for it.
+    Requested,
+}
+
+/// Why no decision can be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Obstacle {
+    /// The pull request or its configuration has not been read.
+    NotRead(String),
+    /// `.kagero.yml` has errors: the full diagnosis.
+    BrokenConfig(String),
+    /// `.kagero.yml` asks for something that the operator has not set up.
+    Unservable(String),
+}

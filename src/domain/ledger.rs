@@ -1,0 +1,177 @@
+//! What we have asked for: the durable side of an environment, written before every call.
+//!
+//! Names and tokens are pure functions of what stands here (I9), so that asking again after a crash is
+//! safe. An intent without an answer is a doubt, not an absence.
+
+use serde::{Deserialize, Serialize};
+
+use super::assignment::TaskDigest;
+use super::id::{CommitSha, EnvKey, EnvUid, Generation, HostLabel, ServiceName, digest};
+use super::time::Timestamp;
+
+/// One environment's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The pull request.
+    pub key: EnvKey,
+    /// The identity of all its resources.
+    pub uid: EnvUid,
+    /// The newest generation.
+    pub generation: Generation,
+    /// Its public host names, kept over generations.
+    pub hosts: Vec<Host>,
+    /// When this generation was enrolled.
+    pub enrolled_at: Timestamp,
+    /// Its life.
+    pub standing: Standing,
+    /// Everything asked for in this generation, oldest first.
+    pub intents: Vec<Intent>,
+    /// The task for which a probe through the gateway was answered by the right environment (I23).
+    pub proven: Option<Proof>,
+    /// What was said on the pull request.
+    pub said: Said,
+}
+
+/// A host name of an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The label under the preview domain.
+    pub label: HostLabel,
+    /// The service behind it; `None`: the first public one.
+    pub service: Option<ServiceName>,
+}
+
+/// Where an environment stands as a whole. The row is the finalizer: it is there before the first create
+/// and is released only after absence was observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// May hold resources.
+    Live,
+    /// Being taken away since then; it cannot become live again in this generation.
+    Leaving(Timestamp),
+    /// Nothing was left at that time.
+    Released(Timestamp),
+}
+
+/// Something we asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// What.
+    pub role: Role,
+    /// Which try, from 1. Rises only after the one before is proven dead.
+    pub attempt: u32,
+    /// The idempotency token.
+    pub token: Token,
+    /// When it was written, which is before the call.
+    pub asked_at: Timestamp,
+    /// What came back; `None`: not known.
+    pub answer: Option<Answer>,
+}
+
+/// What an intent is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The environment's machine.
+    Machine,
+    /// A database, by its name.
+    Database(String),
+    /// A task given to the agent.
+    Rollout(TaskDigest),
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Accepted, with the provider's id.
+    Accepted(String),
+    /// Refused, with the reason.
+    Refused(String),
+}
+
+/// An idempotency token: at most 64 ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub String);
+
+impl Token {
+    /// The token of one attempt at one thing. The same question always has the same token.
+    pub fn derive(uid: &EnvUid, generation: Generation, role: &Role, attempt: u32) -> Self {
+        let role = match role {
+            Role::Machine => "machine".to_owned(),
+            Role::Database(name) => format!("database:{name}"),
+            Role::Rollout(task) => format!("rollout:{task}"),
+        };
+        Self(digest(&[uid.as_str(), &generation.to_string(), &role, &attempt.to_string()], 40))
+    }
+}
+
+/// A probe that was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The task that served.
+    pub task: TaskDigest,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What was said on the pull request, so that it is said once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// The sticky comment.
+    pub comment: Option<CommentSaid>,
+    /// Deployments made for this pull request that are not yet inactive, oldest first.
+    pub deployments: Vec<DeploymentSaid>,
+    /// When the last content write was made.
+    pub written_at: Option<Timestamp>,
+}
+
+/// The sticky comment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommentSaid {
+    /// GitHub's id.
+    pub id: u64,
+    /// Digest of the text that it shows.
+    pub digest: String,
+}
+
+/// A deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentSaid {
+    /// GitHub's id.
+    pub id: u64,
+    /// The commit.
+    pub sha: CommitSha,
+    /// The last status that was set, if any.
+    pub state: Option<DeploymentState>,
+}
+
+/// GitHub's deployment states, as far as we use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeploymentState {
+    /// Waiting for a seat.
+    Queued,
+    /// Being made.
+    InProgress,
+    /// Ready, with a link.
+    Success,
+    /// Failed.
+    Failure,
+    /// Taken away, or replaced.
+    Inactive,
+}
+
+impl Ledger {
+    /// Intents about one thing, oldest first.
+    pub fn intents_for<'a>(&'a self, role: &'a Role) -> impl DoubleEndedIterator<Item = &'a Intent> {
+        self.intents.iter().filter(move |intent| intent.role == *role)
+    }
+
+    /// Whether anything of this generation may exist.
+    pub fn is_released(&self) -> bool {
+        matches!(self.standing, Standing::Released(_))
+    }
+}

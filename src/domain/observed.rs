@@ -1,0 +1,120 @@
+//! What has been read of one environment's resources.
+
+use serde::{Deserialize, Serialize};
+
+use super::assignment::AgentStatus;
+use super::id::{DatabaseId, EnvKey, EnvUid, Generation, InstallId, MachineId};
+use super::seen::Seen;
+use super::time::Timestamp;
+
+/// Everything that a pass knows of the world outside the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// When the reading began.
+    pub at: Timestamp,
+    /// Machines that carry this environment's uid, of any generation, oldest first.
+    pub machines: Seen<Vec<Machine>>,
+    /// Databases that carry this environment's uid, of any generation, oldest first.
+    pub databases: Seen<Vec<Database>>,
+    /// The answer of the newest machine's agent.
+    pub agent: Seen<AgentStatus>,
+}
+
+/// Who a resource says that it belongs to: written at its birth, never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tags {
+    /// The installation that made it.
+    pub install: InstallId,
+    /// The environment.
+    pub uid: EnvUid,
+    /// The pull request, for people and for `adopt`.
+    pub key: EnvKey,
+    /// The generation.
+    pub generation: Generation,
+}
+
+/// Where a resource is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Location {
+    /// The account; for the local provider the state directory.
+    pub account: String,
+    /// The Region; `local` for the local provider.
+    pub region: String,
+    /// The network; for the local provider the database server's address, or `host`.
+    pub network: String,
+}
+
+/// A machine: an EC2 instance, or an agent process with its directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The provider's id.
+    pub id: MachineId,
+    /// Its name, which begins with the installation's prefix.
+    pub name: String,
+    /// Its owner; `None` where nothing can be read: then it is never touched.
+    pub tags: Option<Tags>,
+    /// Where it is.
+    pub location: Location,
+    /// Its life.
+    pub state: MachineState,
+    /// `host:port` of its agent, once known.
+    pub agent: Option<String>,
+    /// When this was read.
+    pub read_at: Timestamp,
+}
+
+/// A machine's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MachineState {
+    /// Being made.
+    Pending,
+    /// Up.
+    Running,
+    /// Its processes are gone but something of it is left (a directory, a stopped instance).
+    Stopped,
+    /// Being taken away.
+    Stopping,
+}
+
+/// A database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// The provider's id.
+    pub id: DatabaseId,
+    /// Its name, which begins with the installation's prefix.
+    pub name: String,
+    /// Its owner marker; `None` where there is none: then it is never touched.
+    pub tags: Option<Tags>,
+    /// Where it is.
+    pub location: Location,
+    /// Its life.
+    pub state: DatabaseState,
+    /// When this was read.
+    pub read_at: Timestamp,
+}
+
+/// A database's life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatabaseState {
+    /// Being cloned.
+    Preparing,
+    /// Seeded, with its roles; may be given to an environment.
+    Ready,
+    /// Preparing it failed; the text names the cause and the next step. Nothing half-made serves.
+    Failed(String),
+    /// Being dropped.
+    Dropping,
+}
+
+/// The outcome of listing a whole fleet.
+#[derive(Debug, Clone)]
+pub struct Listing<T> {
+    /// What was listed.
+    pub items: Vec<T>,
+    /// Whether the listing came to its end.
+    pub complete: bool,
+    /// When it began.
+    pub at: Timestamp,
+}

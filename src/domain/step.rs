@@ -1,0 +1,174 @@
+//! Steps: plain data that leaves the executor nothing to decide.
+
+use super::assignment::{Task, TaskDigest};
+use super::desired::{DatabaseSpec, GoneReason};
+use super::id::{CommitSha, DatabaseId, EnvKey, Generation, HostLabel, MachineId, ServiceName};
+use super::ledger::{DeploymentState, Host, Intent};
+use super::observed::Tags;
+use super::owned::Owned;
+use super::time::Timestamp;
+
+/// One thing to do. Every variant may be repeated without harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Write the environment's row, before anything else exists.
+    Enroll {
+        /// The pull request.
+        key: EnvKey,
+        /// The generation to begin.
+        generation: Generation,
+        /// Its host names.
+        hosts: Vec<Host>,
+    },
+    /// Make a machine with an agent.
+    LaunchMachine {
+        /// Written down before the call.
+        intent: Intent,
+        /// Given to the machine at birth.
+        tags: Tags,
+    },
+    /// Clone a database from its seed and make its roles.
+    PrepareDatabase {
+        /// Written down before the call.
+        intent: Intent,
+        /// Given to the database at birth.
+        tags: Tags,
+        /// Which database.
+        database: DatabaseSpec,
+    },
+    /// Give the agent its task.
+    Assign {
+        /// Written down before the call.
+        intent: Intent,
+        /// `host:port` of the agent.
+        agent: String,
+        /// The task, without its secrets.
+        task: Box<Task>,
+        /// The database whose addresses go with it.
+        database: Option<DatabaseSpec>,
+    },
+    /// Ask through the gateway whether the right environment answers.
+    Probe {
+        /// The host name to ask for.
+        host: HostLabel,
+        /// The path to ask for.
+        path: String,
+        /// What serves, if the answer is right.
+        task: TaskDigest,
+    },
+    /// Note that the environment is being taken away; it will not live again in this generation.
+    Leave {
+        /// Why.
+        why: GoneReason,
+    },
+    /// Take a machine away.
+    Terminate(Owned<MachineId>),
+    /// Take a database away.
+    DropDatabase(Owned<DatabaseId>),
+    /// Close the row: nothing was left at that time.
+    Release {
+        /// When absence was observed.
+        seen_at: Timestamp,
+    },
+    /// Create or edit the sticky comment.
+    Comment {
+        /// The text, marker included.
+        body: String,
+        /// Its digest.
+        digest: String,
+    },
+    /// Create a deployment for a commit.
+    CreateDeployment {
+        /// The commit.
+        sha: CommitSha,
+    },
+    /// Set a deployment's status.
+    SetDeployment {
+        /// GitHub's id.
+        id: u64,
+        /// The state.
+        state: DeploymentState,
+        /// At most 140 characters.
+        description: String,
+        /// The preview, when ready.
+        url: Option<String>,
+        /// Where the log is shown.
+        log_url: Option<String>,
+    },
+}
+
+impl Step {
+    /// A short name for journals, logs and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Enroll { .. } => "enroll",
+            Self::LaunchMachine { .. } => "launch-machine",
+            Self::PrepareDatabase { .. } => "prepare-database",
+            Self::Assign { .. } => "assign",
+            Self::Probe { .. } => "probe",
+            Self::Leave { .. } => "leave",
+            Self::Terminate(_) => "terminate",
+            Self::DropDatabase(_) => "drop-database",
+            Self::Release { .. } => "release",
+            Self::Comment { .. } => "comment",
+            Self::CreateDeployment { .. } => "create-deployment",
+            Self::SetDeployment { .. } => "set-deployment",
+        }
+    }
+}
+
+/// What one pass does, what it waits for, and when to look again. It explains itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// In order. A step that fails ends the pass.
+    pub steps: Vec<Step>,
+    /// Things outside that have to happen first.
+    pub waiting: Vec<Waiting>,
+    /// When to look again.
+    pub next: Next,
+}
+
+/// Something that the environment waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waiting {
+    /// The machine is being made.
+    Machine,
+    /// The database is being cloned.
+    Database,
+    /// The agent works on the task.
+    Rollout,
+    /// The agent does not answer; the text says how.
+    Agent(String),
+    /// Something is not known; the text says what and why.
+    Knowledge(String),
+    /// Resources are being taken away.
+    Removal,
+    /// A resource that may not be touched, and why: needs a person.
+    Refused(String),
+    /// It failed, and will not be tried again until something changes.
+    Failed(Failure),
+}
+
+/// A failure that ends the attempts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// `checkout`, `build`, `migrate`, `start`, `database` or `machine`.
+    pub stage: &'static str,
+    /// One sentence: the thing, the cause, the next step.
+    pub reason: String,
+    /// The last lines of the log, if any.
+    pub log_tail: Vec<String>,
+    /// The service at fault, if it is one.
+    pub service: Option<ServiceName>,
+}
+
+/// When to look again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// All is as it should be.
+    Settled,
+    /// Look again after that long.
+    Poll(std::time::Duration),
+    /// Only a change from outside can help; the text says which.
+    Blocked(String),
+}

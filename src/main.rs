@@ -1,0 +1,2 @@
+//! The `kagero` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Pure verbs: what should be, and which steps lead there.

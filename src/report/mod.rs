@@ -1,0 +1,7 @@
+//! Pure words: what people are told, computed from facts.
+//!
+//! Guarantees: no I/O, no clock; pull-request text is escaped wherever it is shown.
+//! Must not know: adapters, the store, HTTP.
+
+pub mod page;
+pub mod view;

@@ -1,0 +1,1 @@
+//! Pages of the gateway, as pure functions from a view to HTML.

@@ -1,0 +1,1 @@
+//! Inside a database: roles, golden templates, verification.

@@ -1,0 +1,1 @@
+//! Stand-ins for the world: used by tests, benches and the demo.

@@ -1,0 +1,1 @@
+//! Tests of agent: see the module docs of what is tested.

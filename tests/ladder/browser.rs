@@ -1,0 +1,1 @@
+//! Tests of browser: see the module docs of what is tested.

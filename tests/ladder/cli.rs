@@ -1,0 +1,1 @@
+//! Tests of cli: see the module docs of what is tested.

@@ -1,0 +1,1 @@
+//! Tests of config: see the module docs of what is tested.

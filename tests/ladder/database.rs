@@ -1,0 +1,1 @@
+//! Tests of database: see the module docs of what is tested.

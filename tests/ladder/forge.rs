@@ -1,0 +1,1 @@
+//! Tests of forge: see the module docs of what is tested.

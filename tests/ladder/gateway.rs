@@ -1,0 +1,1 @@
+//! Tests of gateway: see the module docs of what is tested.

@@ -1,0 +1,14 @@
+//! The test ladder above unit tests: one binary, one module per subject, real counterparts.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot set up must fail")]
+
+mod agent;
+mod browser;
+mod cli;
+mod config;
+mod database;
+mod forge;
+mod gateway;
+mod process;
+mod standin;
+mod store;
+mod webhook;

@@ -1,0 +1,1 @@
+//! Tests of process: see the module docs of what is tested.

@@ -1,0 +1,1 @@
+//! Tests of standin: see the module docs of what is tested.

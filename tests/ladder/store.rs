@@ -1,0 +1,1 @@
+//! Tests of store: see the module docs of what is tested.

@@ -1,0 +1,1 @@
+//! Tests of webhook: see the module docs of what is tested.
