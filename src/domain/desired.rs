@@ -29,6 +29,10 @@ pub struct EnvSpec {
     pub uid: EnvUid,
     /// Its generation.
     pub generation: Generation,
+    /// Its host names, one for each public service and one without a service.
+    pub hosts: Vec<Host>,
+    /// Where a probe through the gateway asks; `None` without a public service.
+    pub probe: Option<String>,
     /// The database, if it needs one.
     pub database: Option<DatabaseSpec>,
     /// What the agent should run.
@@ -110,6 +114,10 @@ pub enum Obstacle {
     NotRead(String),
     /// `.kagero.yml` has errors: the full diagnosis.
     BrokenConfig(String),
+    /// From a fork whose newest commit has not been approved; an approved one is still running.
+    ForkUnapproved(CommitSha),
+    /// The repository was taken off the operator's list while the environment lives.
+    RepositoryNotAllowed,
     /// `.kagero.yml` asks for something that the operator has not set up.
     Unservable(String),
 }

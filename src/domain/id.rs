@@ -45,6 +45,9 @@ impl fmt::Display for EnvKey {
 pub struct Generation(pub u32);
 
 impl Generation {
+    /// Before the first: nothing was ever made.
+    pub const NONE: Self = Self(0);
+
     /// The generation of a pull request seen for the first time.
     pub const FIRST: Self = Self(1);
 

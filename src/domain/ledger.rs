@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::assignment::TaskDigest;
+use super::desired::GoneReason;
 use super::id::{CommitSha, EnvKey, EnvUid, Generation, HostLabel, ServiceName, digest};
 use super::time::Timestamp;
 
@@ -16,20 +17,34 @@ pub struct Ledger {
     pub key: EnvKey,
     /// The identity of all its resources.
     pub uid: EnvUid,
-    /// The newest generation.
+    /// The newest generation. Zero: nothing was ever made, the row only remembers what was said.
     pub generation: Generation,
     /// Its public host names, kept over generations.
     pub hosts: Vec<Host>,
-    /// When this generation was enrolled.
+    /// When this generation was enrolled: its age counts from here.
     pub enrolled_at: Timestamp,
     /// Its life.
     pub standing: Standing,
+    /// Why this generation was or is being taken away.
+    pub left: Option<Left>,
     /// Everything asked for in this generation, oldest first.
     pub intents: Vec<Intent>,
     /// The task for which a probe through the gateway was answered by the right environment (I23).
     pub proven: Option<Proof>,
     /// What was said on the pull request.
     pub said: Said,
+}
+
+/// Why a generation was taken away, and what was wanted then: an environment that has expired stays away
+/// until something changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// The reason.
+    pub why: GoneReason,
+    /// The head commit at that time, if it was known.
+    pub head_sha: Option<CommitSha>,
+    /// When it was decided.
+    pub at: Timestamp,
 }
 
 /// A host name of an environment.

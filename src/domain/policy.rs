@@ -1,7 +1,7 @@
 //! What is allowed and what is wanted: the operator's policy and the repository's settings, both already
 //! validated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,12 @@ pub struct Policy {
     pub labels: Labels,
     /// Where resources must be for us to touch them.
     pub allow: AllowList,
+    /// The longest that any environment lives, whatever its repository asks for (I15).
+    pub max_age: Duration,
+    /// Seeds that the operator has set up, with their engine.
+    pub seeds: BTreeMap<SeedName, Engine>,
+    /// Names of secrets that the operator has set up for repositories.
+    pub secrets: BTreeSet<String>,
 }
 
 /// How the public address of a preview is written.

@@ -1,9 +1,9 @@
 //! Steps: plain data that leaves the executor nothing to decide.
 
 use super::assignment::{Task, TaskDigest};
-use super::desired::{DatabaseSpec, GoneReason};
-use super::id::{CommitSha, DatabaseId, EnvKey, Generation, HostLabel, MachineId, ServiceName};
-use super::ledger::{DeploymentState, Host, Intent};
+use super::desired::DatabaseSpec;
+use super::id::{CommitSha, DatabaseId, Generation, HostLabel, MachineId, ServiceName};
+use super::ledger::{DeploymentState, Host, Intent, Left};
 use super::observed::Tags;
 use super::owned::Owned;
 use super::time::Timestamp;
@@ -11,13 +11,16 @@ use super::time::Timestamp;
 /// One thing to do. Every variant may be repeated without harm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Write the environment's row, before anything else exists.
+    /// Write the environment's row, before anything else exists; or change its host names.
     Enroll {
-        /// The pull request.
-        key: EnvKey,
-        /// The generation to begin.
+        /// The generation to begin, or to go on with.
         generation: Generation,
         /// Its host names.
+        hosts: Vec<Host>,
+    },
+    /// Write a row that holds no resources, to remember what is said.
+    Note {
+        /// Its host names, for the pages shown meanwhile.
         hosts: Vec<Host>,
     },
     /// Make a machine with an agent.
@@ -58,8 +61,8 @@ pub enum Step {
     },
     /// Note that the environment is being taken away; it will not live again in this generation.
     Leave {
-        /// Why.
-        why: GoneReason,
+        /// Why, and what was wanted.
+        left: Left,
     },
     /// Take a machine away.
     Terminate(Owned<MachineId>),
@@ -102,6 +105,7 @@ impl Step {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Enroll { .. } => "enroll",
+            Self::Note { .. } => "note",
             Self::LaunchMachine { .. } => "launch-machine",
             Self::PrepareDatabase { .. } => "prepare-database",
             Self::Assign { .. } => "assign",
