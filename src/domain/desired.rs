@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::assignment::Task;
 use super::id::SeedName;
 use super::id::{CommitSha, EnvUid, Generation};
+use super::ledger::Host;
 use super::policy::Engine;
 
 /// The verdict of [`crate::plan::desired`].
@@ -120,4 +121,19 @@ pub enum Obstacle {
     RepositoryNotAllowed,
     /// `.kagero.yml` asks for something that the operator has not set up.
     Unservable(String),
+}
+
+impl std::fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotRead(what) | Self::Unservable(what) => f.write_str(what),
+            Self::BrokenConfig(_) => f.write_str(".kagero.yml has errors"),
+            Self::ForkUnapproved(sha) => {
+                write!(f, "{} comes from a fork and waits for a maintainer's approval", sha.short())
+            }
+            Self::RepositoryNotAllowed => f.write_str(
+                "the repository is no longer in the operator's list; what runs is kept until the pull request closes",
+            ),
+        }
+    }
 }

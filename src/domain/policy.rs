@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{InstallId, SeedName, ServiceName};
+use super::id::{HostLabel, InstallId, SeedName, ServiceName};
+use super::ledger::Host;
 
 /// Everything that [`crate::plan::desired`] and [`crate::plan::plan`] are bound by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,19 @@ pub struct Policy {
     pub seeds: BTreeMap<SeedName, Engine>,
     /// Names of secrets that the operator has set up for repositories.
     pub secrets: BTreeSet<String>,
+}
+
+impl Policy {
+    /// The public address of a host name.
+    pub fn address(&self, label: &HostLabel) -> String {
+        let port = self.link.port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}://{label}.{}{port}/", self.link.scheme, self.domain)
+    }
+
+    /// The link of a service among an environment's host names; `None` asks for the bare one.
+    pub fn link(&self, hosts: &[Host], service: Option<&ServiceName>) -> Option<String> {
+        hosts.iter().find(|host| host.service.as_ref() == service).map(|host| self.address(&host.label))
+    }
 }
 
 /// How the public address of a preview is written.

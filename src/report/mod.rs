@@ -3,5 +3,8 @@
 //! Guarantees: no I/O, no clock; pull-request text is escaped wherever it is shown.
 //! Must not know: adapters, the store, HTTP.
 
+pub mod comment;
+pub mod derive;
 pub mod page;
+pub mod say;
 pub mod view;

@@ -1,0 +1,336 @@
+//! Steps towards a running environment, or a sleeping one.
+//!
+//! Machine and database are independent of each other and are asked for in the same pass; the agent gets
+//! its task when both are there.
+
+use std::time::Duration;
+
+use super::act;
+use super::teardown::{drop_database, terminate};
+use crate::domain::assignment::{AgentStatus, RolloutPhase, Stage, StageFailure, Task, TaskDigest};
+use crate::domain::desired::{DatabaseSpec, EnvSpec};
+use crate::domain::id::MachineId;
+use crate::domain::ledger::{Answer, Intent, Ledger, Role, Token};
+use crate::domain::observed::{Database, DatabaseState, Machine, MachineState, Observed, Tags};
+use crate::domain::policy::Policy;
+use crate::domain::seen::Seen;
+use crate::domain::step::{Failure, Next, Plan, Step, Waiting};
+use crate::domain::time::Timestamp;
+
+/// How long attempts count against the limit: what failed long ago does not condemn what runs today.
+const ATTEMPT_WINDOW: Duration = Duration::from_hours(1);
+
+/// Towards services that answer.
+pub(super) fn run(spec: &EnvSpec, seen: &Observed, asked: Option<&Ledger>, policy: &Policy) -> Plan {
+    let Some(ledger) = asked.filter(|ledger| !ledger.is_released()) else {
+        return act(vec![enroll(spec)], Vec::new(), policy);
+    };
+    let mut draft = Draft::new(spec, seen, ledger, policy);
+    if ledger.hosts != spec.hosts {
+        draft.steps.push(enroll(spec));
+    }
+    let machine = draft.machine();
+    let database = draft.database();
+    if let (Some(machine), Readiness::Ready) = (machine, database) {
+        draft.rollout(&machine);
+    }
+    draft.finish()
+}
+
+/// Towards a database without a machine.
+pub(super) fn sleep(spec: &EnvSpec, seen: &Observed, asked: Option<&Ledger>, policy: &Policy) -> Plan {
+    let Some(ledger) = asked.filter(|ledger| !ledger.is_released()) else {
+        return super::at_rest(policy);
+    };
+    let mut draft = Draft::new(spec, seen, ledger, policy);
+    match &seen.machines {
+        Seen::Present(machines) => {
+            for machine in machines {
+                draft.terminate(machine);
+            }
+        }
+        Seen::Unknown(doubt) => draft.waiting.push(Waiting::Knowledge(format!("machines: {doubt}"))),
+        Seen::Absent => {}
+    }
+    draft.finish()
+}
+
+fn enroll(spec: &EnvSpec) -> Step {
+    Step::Enroll { generation: spec.generation, hosts: spec.hosts.clone() }
+}
+
+/// Which attempt of a task is the newest that was given to an agent; 1 if none was.
+pub fn current_attempt(task: &Task, ledger: &Ledger, limit: u32) -> u32 {
+    (1..=limit)
+        .rev()
+        .find(|attempt| {
+            let role = Role::Rollout(attempt_of(task, *attempt).digest());
+            ledger.intents_for(&role).next().is_some()
+        })
+        .unwrap_or(1)
+}
+
+fn attempt_of(task: &Task, attempt: u32) -> Task {
+    Task { attempt, ..task.clone() }
+}
+
+enum Readiness {
+    Ready,
+    NotYet,
+}
+
+struct Draft<'a> {
+    spec: &'a EnvSpec,
+    seen: &'a Observed,
+    ledger: &'a Ledger,
+    policy: &'a Policy,
+    steps: Vec<Step>,
+    waiting: Vec<Waiting>,
+    settled: bool,
+}
+
+impl<'a> Draft<'a> {
+    fn new(spec: &'a EnvSpec, seen: &'a Observed, ledger: &'a Ledger, policy: &'a Policy) -> Self {
+        Self { spec, seen, ledger, policy, steps: Vec::new(), waiting: Vec::new(), settled: false }
+    }
+
+    fn tags(&self) -> Tags {
+        Tags {
+            install: self.policy.install.clone(),
+            uid: self.spec.uid.clone(),
+            key: self.ledger.key,
+            generation: self.spec.generation,
+        }
+    }
+
+    fn terminate(&mut self, machine: &Machine) {
+        let (step, waiting) = terminate(machine, self.ledger, self.policy);
+        self.steps.extend(step);
+        self.waiting.push(waiting);
+    }
+
+    /// The machine to work with, if it is up; otherwise what leads to one.
+    fn machine(&mut self) -> Option<Machine> {
+        let machines: &[Machine] = match &self.seen.machines {
+            Seen::Unknown(doubt) => {
+                self.waiting.push(Waiting::Knowledge(format!("machines: {doubt}")));
+                return None;
+            }
+            Seen::Absent => &[],
+            Seen::Present(machines) => machines,
+        };
+        let generation = self.spec.generation;
+        let ours = |machine: &&Machine| {
+            machine.tags.as_ref().is_some_and(|tags| tags.generation == generation)
+                && machine.state != MachineState::Stopping
+        };
+        let Some(chosen) = machines.iter().rev().find(ours).cloned() else {
+            self.ask_for_machine(None);
+            return None;
+        };
+        for other in machines.iter().filter(|machine| machine.id != chosen.id) {
+            self.terminate(other);
+        }
+        match chosen.state {
+            MachineState::Running if chosen.agent.is_some() => Some(chosen),
+            MachineState::Running | MachineState::Pending => {
+                self.waiting.push(Waiting::Machine);
+                None
+            }
+            MachineState::Stopped => {
+                self.ask_for_machine(Some(&chosen.id));
+                None
+            }
+            MachineState::Stopping => None,
+        }
+    }
+
+    /// `stopped`: a machine that is down but still ours; asking again under its token brings it back.
+    fn ask_for_machine(&mut self, stopped: Option<&MachineId>) {
+        let last = self.ledger.intents_for(&Role::Machine).next_back();
+        let attempt = match (last, stopped) {
+            (None, _) => 1,
+            (Some(intent), Some(_)) => intent.attempt,
+            // Refused, or accepted and now proven absent: dead. Without an answer it may be asked again.
+            (Some(intent), None) => match &intent.answer {
+                Some(Answer::Accepted(_) | Answer::Refused(_)) => intent.attempt + 1,
+                None => intent.attempt,
+            },
+        };
+        if let Some(reason) = self.exhausted(&Role::Machine, attempt) {
+            self.fail("machine", reason);
+            return;
+        }
+        let intent = self.intent(Role::Machine, attempt);
+        self.steps.push(Step::LaunchMachine { intent, tags: self.tags() });
+        self.waiting.push(Waiting::Machine);
+    }
+
+    fn database(&mut self) -> Readiness {
+        let databases: &[Database] = match &self.seen.databases {
+            Seen::Unknown(doubt) => {
+                self.waiting.push(Waiting::Knowledge(format!("databases: {doubt}")));
+                return Readiness::NotYet;
+            }
+            Seen::Absent => &[],
+            Seen::Present(databases) => databases,
+        };
+        let Some(wanted) = &self.spec.database else {
+            return Readiness::Ready;
+        };
+        match databases.iter().find(|database| database.name == wanted.name).map(|found| &found.state) {
+            None => self.ask_for_database(wanted, None),
+            Some(DatabaseState::Failed(reason)) => self.ask_for_database(wanted, Some(reason)),
+            Some(DatabaseState::Preparing) => self.waiting.push(Waiting::Database),
+            Some(DatabaseState::Dropping) => self.waiting.push(Waiting::Removal),
+            Some(DatabaseState::Ready) => return Readiness::Ready,
+        }
+        Readiness::NotYet
+    }
+
+    fn ask_for_database(&mut self, wanted: &DatabaseSpec, failed: Option<&String>) {
+        let role = Role::Database(wanted.name.clone());
+        let last = self.ledger.intents_for(&role).next_back();
+        let attempt = match (last, failed) {
+            (None, _) => 1,
+            (Some(intent), Some(_)) => intent.attempt + 1,
+            (Some(intent), None) => match &intent.answer {
+                Some(Answer::Accepted(_) | Answer::Refused(_)) => intent.attempt + 1,
+                None => intent.attempt,
+            },
+        };
+        if let Some(refusal) = self.exhausted(&role, attempt) {
+            self.fail("database", failed.cloned().unwrap_or(refusal));
+            return;
+        }
+        let intent = self.intent(role, attempt);
+        self.steps.push(Step::PrepareDatabase { intent, tags: self.tags(), database: wanted.clone() });
+        self.waiting.push(Waiting::Database);
+    }
+
+    /// What the agent should do next.
+    fn rollout(&mut self, machine: &Machine) {
+        let Some(address) = machine.agent.clone() else { return };
+        let status = match &self.seen.agent {
+            Seen::Present(status) => status,
+            Seen::Unknown(doubt) => {
+                self.waiting.push(Waiting::Agent(format!("{doubt}")));
+                return;
+            }
+            Seen::Absent => {
+                self.waiting.push(Waiting::Agent("not up yet".to_owned()));
+                return;
+            }
+        };
+        let attempt = current_attempt(&self.spec.task, self.ledger, self.policy.limits.attempts);
+        let task = attempt_of(&self.spec.task, attempt);
+        let digest = task.digest();
+        match standing_of(&digest, status) {
+            OnAgent::Serving => self.served(&digest),
+            OnAgent::Working => self.waiting.push(Waiting::Rollout),
+            OnAgent::Failed(failure) => {
+                // A commit that cannot be fetched may be there in a moment; a build that fails will fail again.
+                if failure.stage == Stage::Checkout && attempt < self.policy.limits.attempts {
+                    self.assign(address, attempt_of(&self.spec.task, attempt + 1));
+                } else {
+                    self.waiting.push(Waiting::Failed(Failure {
+                        stage: failure.stage.as_str(),
+                        reason: failure.reason.clone(),
+                        log_tail: failure.log_tail.clone(),
+                        service: None,
+                    }));
+                }
+            }
+            OnAgent::Unheard => self.assign(address, task),
+        }
+    }
+
+    fn assign(&mut self, agent: String, task: Task) {
+        let intent = self.intent(Role::Rollout(task.digest()), task.attempt);
+        self.steps.push(Step::Assign { intent, agent, task: Box::new(task), database: self.spec.database.clone() });
+        self.waiting.push(Waiting::Rollout);
+    }
+
+    fn served(&mut self, digest: &TaskDigest) {
+        let proven = self.ledger.proven.as_ref().is_some_and(|proof| proof.task == *digest);
+        match (&self.spec.probe, self.spec.hosts.first()) {
+            (Some(path), Some(host)) if !proven => {
+                self.steps.push(Step::Probe { host: host.label.clone(), path: path.clone(), task: digest.clone() });
+                return;
+            }
+            _ => self.settled = true,
+        }
+        self.drop_replaced_databases();
+    }
+
+    /// Databases of this environment that nothing uses any more, now that the new version serves.
+    fn drop_replaced_databases(&mut self) {
+        let Some(databases) = self.seen.databases.present() else { return };
+        let wanted = self.spec.database.as_ref().map(|database| database.name.as_str());
+        for database in databases.iter().filter(|database| Some(database.name.as_str()) != wanted) {
+            let (step, waiting) = drop_database(database, self.ledger, self.policy);
+            self.steps.extend(step);
+            self.waiting.push(waiting);
+            self.settled = false;
+        }
+    }
+
+    fn intent(&self, role: Role, attempt: u32) -> Intent {
+        let token = Token::derive(&self.spec.uid, self.spec.generation, &role, attempt);
+        Intent { role, attempt, token, asked_at: self.seen.at, answer: None }
+    }
+
+    /// Why no further attempt is made, if so (I16).
+    fn exhausted(&self, role: &Role, attempt: u32) -> Option<String> {
+        let recent =
+            self.ledger.intents_for(role).filter(|intent| intent.attempt < attempt && self.is_recent(intent.asked_at));
+        let limit = usize::try_from(self.policy.limits.attempts).unwrap_or(usize::MAX);
+        if recent.count() < limit {
+            return None;
+        }
+        match self.ledger.intents_for(role).next_back().and_then(|intent| intent.answer.clone()) {
+            Some(Answer::Refused(reason)) => Some(reason),
+            _ => Some(format!("gave up after {limit} attempts within an hour; `kagero env plan` shows the journal")),
+        }
+    }
+
+    fn is_recent(&self, at: Timestamp) -> bool {
+        self.seen.at.since(at) < ATTEMPT_WINDOW
+    }
+
+    fn fail(&mut self, stage: &'static str, reason: String) {
+        self.waiting.push(Waiting::Failed(Failure { stage, reason, log_tail: Vec::new(), service: None }));
+    }
+
+    fn finish(self) -> Plan {
+        let failed = self.waiting.iter().any(|waiting| matches!(waiting, Waiting::Failed(_)));
+        let next = if !self.steps.is_empty() {
+            Next::Poll(self.policy.pace.busy)
+        } else if self.settled || failed || self.waiting.is_empty() {
+            Next::Poll(self.policy.pace.idle)
+        } else {
+            Next::Poll(self.policy.pace.busy)
+        };
+        Plan { steps: self.steps, waiting: self.waiting, next }
+    }
+}
+
+enum OnAgent<'a> {
+    Serving,
+    Working,
+    Failed(&'a StageFailure),
+    Unheard,
+}
+
+fn standing_of<'a>(digest: &TaskDigest, status: &'a AgentStatus) -> OnAgent<'a> {
+    if status.serving.as_ref().is_some_and(|rollout| rollout.task == *digest) {
+        return OnAgent::Serving;
+    }
+    match status.candidate.as_ref().filter(|rollout| rollout.task == *digest) {
+        None => OnAgent::Unheard,
+        Some(rollout) => match &rollout.phase {
+            RolloutPhase::Failed(failure) => OnAgent::Failed(failure),
+            RolloutPhase::Working | RolloutPhase::Healthy | RolloutPhase::Degraded => OnAgent::Working,
+        },
+    }
+}

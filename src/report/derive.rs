@@ -1,0 +1,260 @@
+//! From facts to an [`EnvView`].
+
+use super::view::{EnvView, Phase, ServiceView, StageState, StageView};
+use crate::domain::assignment::{AgentStatus, Rollout, RolloutPhase, ServiceReport, Stage};
+use crate::domain::desired::{Desired, EnvSpec, GoneReason, Obstacle};
+use crate::domain::id::{EnvKey, EnvUid, Generation, RepoName};
+use crate::domain::ledger::{Ledger, Role, Standing};
+use crate::domain::observed::{DatabaseState, MachineState, Observed};
+use crate::domain::policy::Policy;
+use crate::domain::pull::PullFacts;
+use crate::domain::step::{Plan, Step, Waiting};
+
+/// The facts that a view is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The pull request.
+    pub key: EnvKey,
+    /// Its newest reading.
+    pub pull: Option<&'a PullFacts>,
+    /// What should be true.
+    pub want: &'a Desired,
+    /// What was read.
+    pub seen: &'a Observed,
+    /// The environment's record.
+    pub ledger: Option<&'a Ledger>,
+    /// What is being done about it.
+    pub plan: &'a Plan,
+    /// The operator's policy.
+    pub policy: &'a Policy,
+}
+
+/// One environment as people see it.
+pub fn view(facts: Facts<'_>) -> EnvView {
+    let Facts { key, pull, want, seen, ledger, plan, policy } = facts;
+    let spec = match want {
+        Desired::Running(spec) | Desired::Asleep(spec) => Some(spec.as_ref()),
+        Desired::Queued(_) | Desired::Gone(_) | Desired::Unchanged(_) => None,
+    };
+    let agent = seen.agent.present();
+    let hosts = ledger.map(|ledger| ledger.hosts.as_slice()).or(spec.map(|spec| spec.hosts.as_slice())).unwrap_or(&[]);
+    let phase = phase(&facts, spec);
+    let failure = plan.waiting.iter().find_map(|waiting| match waiting {
+        Waiting::Failed(failure) => Some(failure),
+        _ => None,
+    });
+    let serving = agent.and_then(|agent| agent.serving.as_ref());
+    let shows_link = !matches!(
+        phase,
+        Phase::Failed
+            | Phase::Destroying(_)
+            | Phase::DestroyFailing(_)
+            | Phase::Destroyed(_)
+            | Phase::NotWanted(_)
+            | Phase::Stuck
+    );
+    let url = if shows_link { policy.link(hosts, None) } else { None };
+    EnvView {
+        key,
+        repo: pull.map_or_else(unknown_repository, |pull| pull.repo.clone()),
+        uid: EnvUid::derive(&policy.install, key),
+        generation: ledger.map_or(Generation::NONE, |ledger| ledger.generation),
+        commit: pull.map(|pull| pull.head_sha.clone()),
+        serving: serving.map(|rollout| rollout.commit.clone()),
+        services: spec.map(|spec| services(spec, agent, hosts, policy, shows_link)).unwrap_or_default(),
+        stages: spec.map(|spec| stages(&facts, spec, agent, failure.map(|failure| failure.stage))).unwrap_or_default(),
+        detail: detail(&facts, failure.map(|failure| failure.reason.as_str())),
+        log_tail: failure.map(|failure| failure.log_tail.clone()).unwrap_or_default(),
+        seed: spec.and_then(|spec| spec.database.as_ref()).map(|database| database.seed.to_string()),
+        ready_after_ms: ledger.and_then(|ledger| {
+            let proof = ledger.proven.as_ref()?;
+            u64::try_from(proof.at.since(ledger.enrolled_at).as_millis()).ok()
+        }),
+        at: seen.at,
+        phase,
+        url,
+    }
+}
+
+fn unknown_repository() -> RepoName {
+    RepoName { owner: "unknown".to_owned(), name: "unknown".to_owned() }
+}
+
+fn phase(facts: &Facts<'_>, spec: Option<&EnvSpec>) -> Phase {
+    if let Some(ledger) = facts.ledger
+        && let Some(phase) = leaving(ledger, facts)
+    {
+        return phase;
+    }
+    let serving = facts.seen.agent.present().and_then(|agent| agent.serving.as_ref());
+    let failed = facts.plan.waiting.iter().any(|waiting| matches!(waiting, Waiting::Failed(_)));
+    match facts.want {
+        Desired::Queued(reason) => Phase::Queued(reason.clone()),
+        Desired::Gone(why) => Phase::NotWanted(why.clone()),
+        Desired::Asleep(_) => Phase::Asleep,
+        Desired::Unchanged(Obstacle::NotRead(_)) if facts.ledger.is_some_and(|ledger| !ledger.is_released()) => {
+            if serving.is_some() {
+                Phase::Updating
+            } else {
+                Phase::Building
+            }
+        }
+        Desired::Unchanged(_) => match serving {
+            Some(_) => Phase::UpdateFailed,
+            None => Phase::Stuck,
+        },
+        Desired::Running(_) => match (failed, serving) {
+            (true, Some(_)) => Phase::UpdateFailed,
+            (true, None) => Phase::Failed,
+            (false, serving) => {
+                let proven = facts.ledger.and_then(|ledger| ledger.proven.as_ref()).map(|proof| &proof.task);
+                let wanted = spec.map(|spec| &spec.task.commit);
+                match serving {
+                    Some(rollout) if Some(&rollout.task) == proven && Some(&rollout.commit) == wanted => Phase::Ready,
+                    Some(rollout) if Some(&rollout.commit) != wanted => Phase::Updating,
+                    Some(_) | None => Phase::Building,
+                }
+            }
+        },
+    }
+}
+
+/// The phase of an environment that is or was being taken away and has not begun anew.
+fn leaving(ledger: &Ledger, facts: &Facts<'_>) -> Option<Phase> {
+    let why = || match (&ledger.left, facts.want) {
+        (_, Desired::Gone(why)) if *why != GoneReason::Superseded => why.clone(),
+        (Some(left), _) => left.why.clone(),
+        (None, _) => GoneReason::Superseded,
+    };
+    match ledger.standing {
+        Standing::Leaving(_) => {
+            let refused = facts.plan.waiting.iter().any(|waiting| matches!(waiting, Waiting::Refused(_)));
+            Some(if refused { Phase::DestroyFailing(why()) } else { Phase::Destroying(why()) })
+        }
+        Standing::Released(_) if ledger.generation > Generation::NONE => {
+            matches!(facts.want, Desired::Gone(_) | Desired::Unchanged(_)).then(|| Phase::Destroyed(why()))
+        }
+        Standing::Released(_) => None,
+        Standing::Live => match facts.want {
+            Desired::Gone(why) => Some(Phase::Destroying(why.clone())),
+            _ => None,
+        },
+    }
+}
+
+fn services(
+    spec: &EnvSpec,
+    agent: Option<&AgentStatus>,
+    hosts: &[crate::domain::ledger::Host],
+    policy: &Policy,
+    shows_link: bool,
+) -> Vec<ServiceView> {
+    let reports: &[ServiceReport] = newest(agent).map_or(&[], |rollout| rollout.services.as_slice());
+    spec.task
+        .services
+        .iter()
+        .map(|service| ServiceView {
+            name: service.name.clone(),
+            state: reports.iter().find(|report| report.name == service.name).map(|report| report.state),
+            url: if service.public && shows_link { policy.link(hosts, Some(&service.name)) } else { None },
+        })
+        .collect()
+}
+
+fn newest(agent: Option<&AgentStatus>) -> Option<&Rollout> {
+    agent.and_then(|agent| agent.candidate.as_ref().or(agent.serving.as_ref()))
+}
+
+fn stages(facts: &Facts<'_>, spec: &EnvSpec, agent: Option<&AgentStatus>, failed: Option<&str>) -> Vec<StageView> {
+    let mut stages = vec![StageView { name: "machine".to_owned(), state: machine_state(facts, failed), took_ms: None }];
+    if let Some(database) = &spec.database {
+        stages.push(StageView {
+            name: "database".to_owned(),
+            state: database_state(facts, &database.name, failed),
+            took_ms: None,
+        });
+    }
+    let rollout = newest(agent).filter(|rollout| rollout.commit == spec.task.commit);
+    for stage in [Stage::Checkout, Stage::Build, Stage::Migrate, Stage::Start] {
+        let needed = match stage {
+            Stage::Build => spec.task.build.is_some(),
+            Stage::Migrate => spec.task.migrate.is_some(),
+            Stage::Checkout | Stage::Start => true,
+        };
+        if !needed {
+            continue;
+        }
+        let report = rollout.and_then(|rollout| rollout.stages.iter().find(|report| report.stage == stage));
+        let state = match (report, rollout.map(|rollout| &rollout.phase)) {
+            (Some(_), Some(RolloutPhase::Failed(failure))) if failure.stage == stage => StageState::Failed,
+            (Some(report), _) if report.ended_at.is_some() => StageState::Done,
+            (Some(_), _) => StageState::Running,
+            (None, _) => StageState::Waiting,
+        };
+        let took_ms = report.and_then(|report| {
+            let end = report.ended_at.unwrap_or(facts.seen.at);
+            u64::try_from(end.since(report.began_at).as_millis()).ok()
+        });
+        stages.push(StageView { name: stage.as_str().to_owned(), state, took_ms });
+    }
+    if spec.probe.is_some() {
+        let proven = facts.ledger.and_then(|ledger| ledger.proven.as_ref()).is_some_and(|proof| {
+            agent
+                .and_then(|agent| agent.serving.as_ref())
+                .is_some_and(|serving| serving.task == proof.task && serving.commit == spec.task.commit)
+        });
+        let probing = facts.plan.steps.iter().any(|step| matches!(step, Step::Probe { .. }));
+        let state = match (proven, probing) {
+            (true, _) => StageState::Done,
+            (false, true) => StageState::Running,
+            (false, false) => StageState::Waiting,
+        };
+        stages.push(StageView { name: "probe".to_owned(), state, took_ms: None });
+    }
+    stages
+}
+
+fn machine_state(facts: &Facts<'_>, failed: Option<&str>) -> StageState {
+    let up = facts.seen.machines.present().is_some_and(|machines| {
+        machines.iter().any(|machine| machine.state == MachineState::Running && machine.agent.is_some())
+    });
+    let asked = facts.ledger.is_some_and(|ledger| ledger.intents.iter().any(|intent| intent.role == Role::Machine));
+    match (failed, up, asked) {
+        (Some("machine"), _, _) => StageState::Failed,
+        (_, true, _) => StageState::Done,
+        (_, false, true) => StageState::Running,
+        (_, false, false) => StageState::Waiting,
+    }
+}
+
+fn database_state(facts: &Facts<'_>, name: &str, failed: Option<&str>) -> StageState {
+    let found = facts
+        .seen
+        .databases
+        .present()
+        .and_then(|databases| databases.iter().find(|database| database.name == name))
+        .map(|database| &database.state);
+    match (failed, found) {
+        (Some("database"), _) => StageState::Failed,
+        (_, Some(DatabaseState::Ready)) => StageState::Done,
+        (_, Some(DatabaseState::Preparing | DatabaseState::Dropping | DatabaseState::Failed(_))) => StageState::Running,
+        (_, None) => StageState::Waiting,
+    }
+}
+
+fn detail(facts: &Facts<'_>, failure: Option<&str>) -> Option<String> {
+    if let Some(reason) = failure {
+        return Some(reason.to_owned());
+    }
+    match facts.want {
+        Desired::Unchanged(Obstacle::BrokenConfig(text)) => return Some(text.clone()),
+        Desired::Unchanged(obstacle) => return Some(obstacle.to_string()),
+        Desired::Queued(_) | Desired::Running(_) | Desired::Asleep(_) | Desired::Gone(_) => {}
+    }
+    facts.plan.waiting.iter().find_map(|waiting| match waiting {
+        Waiting::Refused(why) => Some(format!("left alone: {why}")),
+        Waiting::Agent(why) => Some(format!("the agent does not answer: {why}")),
+        Waiting::Knowledge(why) => Some(why.clone()),
+        Waiting::Machine | Waiting::Database | Waiting::Rollout | Waiting::Removal | Waiting::Failed(_) => None,
+    })
+}

@@ -1,0 +1,102 @@
+//! What is said on the pull request, and when: at most one content write per pull request in the interval
+//! of I22, the final state always.
+
+use super::comment;
+use super::view::{EnvView, Phase};
+use crate::domain::desired::{Desired, GoneReason, Obstacle};
+use crate::domain::id::digest;
+use crate::domain::ledger::{DeploymentSaid, DeploymentState, Said};
+use crate::domain::policy::Policy;
+use crate::domain::step::Step;
+use crate::domain::time::Timestamp;
+
+/// The writes that are due, and how long until the next one may be made if one has to wait.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sayings {
+    /// In order.
+    pub steps: Vec<Step>,
+    /// Something is left to say after this long.
+    pub wait: Option<std::time::Duration>,
+}
+
+/// Whether anything is said about this pull request at all. Pull requests that get no environment by the
+/// ordinary rules are left in peace; a person who expects one and does not get it is told why.
+pub fn is_spoken_of(want: &Desired, said: &Said) -> bool {
+    said.comment.is_some()
+        || match want {
+            Desired::Running(_) | Desired::Asleep(_) | Desired::Queued(_) => true,
+            Desired::Gone(why) => matches!(why, GoneReason::ForkUnapproved(_)),
+            Desired::Unchanged(obstacle) => {
+                matches!(obstacle, Obstacle::BrokenConfig(_) | Obstacle::Unservable(_) | Obstacle::ForkUnapproved(_))
+            }
+        }
+}
+
+/// What to write now.
+pub fn say(view: &EnvView, said: &Said, pull_is_open: bool, policy: &Policy, now: Timestamp) -> Sayings {
+    let mut sayings = Sayings { steps: deployments(view, said, pull_is_open), wait: None };
+    let body = comment::body(view);
+    let digest = digest(&["comment", &comment::without_times(view)], 32);
+    if said.comment.as_ref().is_some_and(|comment| comment.digest == digest) {
+        return sayings;
+    }
+    let due = said.written_at.map(|at| at.plus(policy.pace.comment));
+    match due {
+        Some(due) if due > now => sayings.wait = Some(due.since(now)),
+        Some(_) | None => sayings.steps.push(Step::Comment { body, digest }),
+    }
+    sayings
+}
+
+/// The deployment of the wanted commit follows the phase; those of other commits become inactive.
+fn deployments(view: &EnvView, said: &Said, pull_is_open: bool) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let gone = matches!(view.phase, Phase::Destroyed(_) | Phase::NotWanted(_) | Phase::Destroying(_) | Phase::Asleep);
+    let current = view.commit.as_ref().and_then(|sha| said.deployments.iter().find(|made| made.sha == *sha));
+    let target = target(view);
+    for made in &said.deployments {
+        let is_current = current.is_some_and(|current| current.id == made.id);
+        // An older commit that still answers keeps its deployment until the newer one is ready.
+        let still_serves = !gone && view.serving.as_ref() == Some(&made.sha);
+        if (!is_current && !still_serves) || (gone && made.state != Some(DeploymentState::Inactive)) {
+            steps.extend(set(made, DeploymentState::Inactive, "taken away", None));
+        }
+    }
+    let Some((state, description)) = target.filter(|_| pull_is_open && !gone) else { return steps };
+    match (current, &view.commit) {
+        (None, Some(sha)) => steps.push(Step::CreateDeployment { sha: sha.clone() }),
+        (None, None) => {}
+        (Some(made), _) => {
+            let url = if state == DeploymentState::Success { view.url.clone() } else { None };
+            steps.extend(set(made, state, &description, url));
+        }
+    }
+    steps
+}
+
+fn set(made: &DeploymentSaid, state: DeploymentState, description: &str, url: Option<String>) -> Option<Step> {
+    (made.state != Some(state)).then(|| Step::SetDeployment {
+        id: made.id,
+        state,
+        description: description.chars().take(140).collect(),
+        log_url: url.clone(),
+        url,
+    })
+}
+
+fn target(view: &EnvView) -> Option<(DeploymentState, String)> {
+    let first_line = |text: &Option<String>, otherwise: &str| {
+        text.as_ref().and_then(|text| text.lines().next()).unwrap_or(otherwise).to_owned()
+    };
+    match &view.phase {
+        Phase::Queued(reason) => Some((DeploymentState::Queued, format!("queued, position {}", reason.position))),
+        Phase::Building | Phase::Updating => Some((DeploymentState::InProgress, "being made".to_owned())),
+        Phase::Ready => Some((DeploymentState::Success, "ready".to_owned())),
+        Phase::Failed | Phase::UpdateFailed | Phase::Stuck => {
+            Some((DeploymentState::Failure, first_line(&view.detail, "failed")))
+        }
+        Phase::Asleep | Phase::Destroying(_) | Phase::DestroyFailing(_) | Phase::Destroyed(_) | Phase::NotWanted(_) => {
+            None
+        }
+    }
+}
