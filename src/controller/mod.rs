@@ -1,1 +1,207 @@
-//! The controller: queue, observation, passes, execution, resync.
+//! The controller: observes, decides by the pure functions of `plan`, and does the steps.
+//!
+//! Guarantees: one pass per environment at a time, in this process by the queue and between processes by a
+//! lease whose fence is checked in every write; a pass never waits for anything slow; whatever is kept in
+//! memory can be lost at any moment.
+//! Must not know: HTTP, the command line, which provider or forge it works with.
+
+pub mod decide;
+mod execute;
+mod fleet;
+mod intake;
+mod observe;
+mod pass;
+mod ports;
+mod queue;
+mod refresh;
+mod resync;
+mod routes;
+mod seats;
+mod speak;
+mod state;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use decide::{Decision, Known};
+pub use execute::StepError;
+pub use fleet::Fleet;
+pub use pass::PassError;
+pub use ports::{Agents, Prober, World};
+pub use state::Memory;
+
+use crate::domain::id::EnvKey;
+use crate::domain::observed::Observed;
+use crate::store::StoreError;
+use pass::Outcome;
+
+/// How the controller divides its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// Passes at once.
+    pub workers: usize,
+    /// Between two full listings.
+    pub resync: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { workers: 16, resync: Duration::from_mins(5) }
+    }
+}
+
+/// A running controller.
+pub struct Controller {
+    world: Arc<World>,
+    memory: Arc<Memory>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Controller {
+    /// Starts working: publishes what is known at once, then passes, intake and resync.
+    pub async fn start(world: World, tuning: Tuning) -> Result<Self, StoreError> {
+        let world = Arc::new(world);
+        let fleet = Fleet::new(Arc::clone(&world.machines), Arc::clone(&world.databases), Arc::clone(&world.clock));
+        let memory = Arc::new(Memory::new(fleet));
+        // Every environment gets a pass: routes and pages come back without a webhook.
+        for ledger in world.store.ledgers().await? {
+            if !ledger.is_released() {
+                memory.seats.hold(ledger.key);
+            }
+            memory.queue.wake(ledger.key);
+        }
+        for pull in world.store.all_pulls().await? {
+            memory.queue.wake(pull.key);
+        }
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        for _ in 0..tuning.workers {
+            tasks.spawn(until(stop.clone(), work(Arc::clone(&world), Arc::clone(&memory))));
+        }
+        tasks.spawn(until(stop.clone(), take_in(Arc::clone(&world), Arc::clone(&memory))));
+        tasks.spawn(until(stop.clone(), keep_in_sync(Arc::clone(&world), Arc::clone(&memory), tuning.resync)));
+        Ok(Self { world, memory, stop, tasks })
+    }
+
+    /// Looks at one environment soon.
+    pub fn wake(&self, key: EnvKey) {
+        self.memory.queue.wake(key);
+    }
+
+    /// What the controller works with.
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// A handle for those who may ask but not stop.
+    pub fn desk(&self) -> Desk {
+        Desk { world: Arc::clone(&self.world), memory: Arc::clone(&self.memory) }
+    }
+
+    /// Stops at the next await of each task and waits for them.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Answers questions about environments and takes requests.
+#[derive(Clone)]
+pub struct Desk {
+    world: Arc<World>,
+    memory: Arc<Memory>,
+}
+
+impl Desk {
+    /// What the controller works with.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Looks at one environment soon.
+    pub fn wake(&self, key: EnvKey) {
+        self.memory.queue.wake(key);
+    }
+
+    /// What is known, seen and decided at this moment, without doing any of it.
+    pub async fn consider(&self, key: EnvKey) -> Result<(Known, Observed, Decision), StoreError> {
+        let known = decide::load(&self.world, key).await?;
+        let seen = pass::observe(&self.world, &self.memory, &known).await;
+        let decision = pass::decide(&self.world, &self.memory, &known, &seen);
+        Ok((known, seen, decision))
+    }
+
+    /// Keys that wait or run.
+    pub fn queue_len(&self) -> usize {
+        self.memory.queue.len()
+    }
+}
+
+async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = task => {}
+    }
+}
+
+/// A worker: one pass after the other.
+async fn work(world: Arc<World>, memory: Arc<Memory>) {
+    loop {
+        let key = memory.queue.next().await;
+        let next = match pass::run(&world, &memory, key).await {
+            Ok(Outcome::Again(after)) => {
+                memory.succeeded(key);
+                Some(after)
+            }
+            Ok(Outcome::Rest) => {
+                memory.succeeded(key);
+                memory.forget(key);
+                None
+            }
+            Err(error) => {
+                let asked = match &error {
+                    PassError::Step { source, .. } => source.wait(),
+                    PassError::Store(_) => None,
+                };
+                let wait = memory.failed(key).max(asked.unwrap_or_default());
+                tracing::warn!(
+                    env.key = %key,
+                    error = %crate::telemetry::chain(&error),
+                    retry.ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                    "a pass ended early and will be repeated"
+                );
+                Some(wait)
+            }
+        };
+        memory.queue.done(key, next);
+    }
+}
+
+async fn take_in(world: Arc<World>, memory: Arc<Memory>) {
+    let mut arrivals = world.store.inbox().arrivals();
+    loop {
+        let wait = match intake::drain(&world, &memory).await {
+            Ok(Some(wait)) => wait,
+            Ok(None) => Duration::from_mins(1),
+            Err(error) => {
+                tracing::error!(error = %crate::telemetry::chain(&error), "the inbox could not be read");
+                Duration::from_secs(5)
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            changed = arrivals.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn keep_in_sync(world: Arc<World>, memory: Arc<Memory>, every: Duration) {
+    loop {
+        resync::all(&world, &memory).await;
+        tokio::time::sleep(every).await;
+    }
+}

@@ -10,7 +10,7 @@ mod hosts;
 mod provision;
 mod teardown;
 
-pub use admission::{Applicant, Seat, admit};
+pub use admission::{Applicant, Seat, Seated, admit};
 pub use desired::{Ground, desired};
 pub use provision::current_attempt;
 

@@ -1,0 +1,171 @@
+//! One decision: the stored facts and the observation of one environment, and what follows from them.
+//!
+//! Loading is I/O; deciding is a composition of pure functions and can be repeated at will.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::ports::World;
+use super::seats::Seats;
+use crate::domain::desired::{CapacityLimit, Desired, GoneReason, QueueReason};
+use crate::domain::id::{EnvKey, EnvUid, HostLabel, RepoId};
+use crate::domain::ledger::{Ledger, Standing};
+use crate::domain::observed::Observed;
+use crate::domain::policy::Policy;
+use crate::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
+use crate::domain::step::{Plan, Step};
+use crate::domain::time::Timestamp;
+use crate::forge::RepoRef;
+use crate::plan::{Ground, Seat, desired, plan};
+use crate::report::derive::{Facts, view};
+use crate::report::say::{Sayings, is_spoken_of, say};
+use crate::report::view::EnvView;
+use crate::store::StoreError;
+
+/// What the store knows of one pull request.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Which one.
+    pub key: EnvKey,
+    /// Its environment's identity.
+    pub uid: EnvUid,
+    /// The repository, if it was seen.
+    pub repo: Option<RepoRef>,
+    /// The newest reading.
+    pub pull: Option<PullFacts>,
+    /// The newest reading of its configuration.
+    pub config: Option<ConfigFacts>,
+    /// What people have said.
+    pub pins: Pins,
+    /// The environment's record.
+    pub ledger: Option<Ledger>,
+    /// Labels of the hosts it might want that belong to others.
+    pub taken: BTreeSet<HostLabel>,
+    /// Where git fetches the repository from.
+    pub clone_url: String,
+}
+
+/// What follows.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// What should be true.
+    pub want: Desired,
+    /// Which steps lead there.
+    pub plan: Plan,
+    /// What people see.
+    pub view: Arc<EnvView>,
+    /// What is written on the pull request.
+    pub sayings: Sayings,
+}
+
+/// Reads what the store knows.
+pub async fn load(world: &World, key: EnvKey) -> Result<Known, StoreError> {
+    let policy = world.policy.load();
+    let repo = world.store.repo(key.repo).await?;
+    let pull = world.store.pull(key).await?;
+    let config = world.store.config(key).await?;
+    let pins = world.store.pins(key).await?;
+    let ledger = world.store.ledger(key).await?;
+    let taken = taken(world, key, pull.as_ref(), config.as_ref()).await?;
+    let clone_url = repo.as_ref().map(|repo| world.forge.clone_url(repo)).unwrap_or_default();
+    Ok(Known { key, uid: EnvUid::derive(&policy.install, key), repo, pull, config, pins, ledger, taken, clone_url })
+}
+
+async fn taken(
+    world: &World,
+    key: EnvKey,
+    pull: Option<&PullFacts>,
+    config: Option<&ConfigFacts>,
+) -> Result<BTreeSet<HostLabel>, StoreError> {
+    let Some(pull) = pull else { return Ok(BTreeSet::new()) };
+    let mut labels = vec![HostLabel::derive(&pull.repo.name, key, None)];
+    if let Some(config) = config
+        && let crate::domain::policy::RepoSetting::Valid(config) = &config.setting
+    {
+        let public = config.services.iter().filter(|service| service.public);
+        labels.extend(public.map(|service| HostLabel::derive(&pull.repo.name, key, Some(&service.name))));
+    }
+    let taken = world.store.hosts_taken(&labels).await?;
+    Ok(taken.into_iter().filter(|(_, owner)| *owner != key).map(|(label, _)| label).collect())
+}
+
+/// What should be true, with the seats asked where it matters.
+pub fn want(known: &Known, policy: &Policy, seats: &Seats, now: Timestamp) -> (Desired, Vec<EnvKey>) {
+    let undecided = Seat::Waiting(QueueReason { position: 1, limit: CapacityLimit::Environments, holders: 0 });
+    let judge = |seat: &Seat| {
+        desired(Ground {
+            key: known.key,
+            pull: known.pull.as_ref(),
+            config: known.config.as_ref(),
+            pins: &known.pins,
+            ledger: known.ledger.as_ref(),
+            seat,
+            taken: &known.taken,
+            clone_url: &known.clone_url,
+            policy,
+            now,
+        })
+    };
+    let want = judge(&undecided);
+    if matches!(want, Desired::Queued(_)) {
+        let since = known.ledger.as_ref().map_or(now, |ledger| ledger.enrolled_at);
+        return (judge(&seats.ask(known.key, since, &policy.limits)), Vec::new());
+    }
+    if known.ledger.as_ref().is_some_and(|ledger| !ledger.is_released()) {
+        seats.hold(known.key);
+        return (want, Vec::new());
+    }
+    // Neither holding anything nor wanting anything: whoever waits may move up.
+    (want, seats.leave(known.key))
+}
+
+/// Steps, view and words, from what is wanted and what is seen.
+pub fn decide(known: &Known, want: Desired, seen: &Observed, policy: &Policy, now: Timestamp) -> Decision {
+    let mut plan = plan(&want, seen, known.ledger.as_ref(), known.pull.as_ref(), policy);
+    let view = Arc::new(view(Facts {
+        key: known.key,
+        pull: known.pull.as_ref(),
+        want: &want,
+        seen,
+        ledger: known.ledger.as_ref(),
+        plan: &plan,
+        policy,
+    }));
+    let mut sayings = Sayings::default();
+    let silent = crate::domain::ledger::Said::default();
+    let said = known.ledger.as_ref().map_or(&silent, |ledger| &ledger.said);
+    if known.repo.is_some() && is_spoken_of(&want, said) {
+        if known.ledger.is_some() {
+            let open = known.pull.as_ref().is_some_and(|pull| pull.state == PullState::Open);
+            sayings = say(&view, said, open, policy, now);
+        } else if plan.steps.is_empty() {
+            plan.steps.push(note(known));
+        }
+    }
+    Decision { want, plan, view, sayings }
+}
+
+/// A row for a pull request that holds nothing yet but is spoken of.
+fn note(known: &Known) -> Step {
+    let name = known.pull.as_ref().map_or("", |pull| pull.repo.name.as_str());
+    let plain = HostLabel::derive(name, known.key, None);
+    let label =
+        if known.taken.contains(&plain) { HostLabel::derive_unique(name, known.key, None) } else { plain };
+    Step::Note { hosts: vec![crate::domain::ledger::Host { label, service: None }] }
+}
+
+/// Whether nothing will happen here until something changes outside.
+pub fn is_at_rest(known: &Known, decision: &Decision) -> bool {
+    let released = known.ledger.as_ref().is_none_or(|ledger| matches!(ledger.standing, Standing::Released(_)));
+    let settled = match &decision.want {
+        Desired::Gone(why) => *why != GoneReason::Superseded,
+        Desired::Unchanged(_) => known.pull.is_some(),
+        Desired::Running(_) | Desired::Asleep(_) | Desired::Queued(_) => false,
+    };
+    released && settled && decision.plan.steps.is_empty() && decision.sayings == Sayings::default()
+}
+
+/// A repository as the store knows it, for messages.
+pub fn repo_name(repo: Option<&RepoRef>, id: RepoId) -> String {
+    repo.map_or_else(|| format!("repository {}", id.0), |repo| repo.name.to_string())
+}

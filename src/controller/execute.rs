@@ -1,0 +1,253 @@
+//! Does steps. Decisions do not belong here: whatever a step leaves open is a flaw of the plan.
+//!
+//! Around every call: the intent is durable first, the journal announces the call and notes its end, and
+//! the lease's fence is checked in the store with each of these writes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+
+use super::decide::Known;
+use super::ports::World;
+use super::speak;
+use crate::cloud::{CloudError, ErrorClass};
+use crate::domain::assignment::{Assignment, Task};
+use crate::domain::desired::DatabaseSpec;
+use crate::domain::id::{EnvKey, Generation};
+use crate::domain::ledger::{Answer, Host, Intent, Ledger, Proof, Said, Standing};
+use crate::domain::step::Step;
+use crate::domain::time::Timestamp;
+use crate::forge::{ForgeError, ForgeErrorKind};
+use crate::store::{Lease, StoreError};
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The store failed or refused the lease.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// A provider failed.
+    #[error("the provider failed")]
+    Cloud(#[from] CloudError),
+    /// GitHub failed.
+    #[error("GitHub failed")]
+    Forge(#[from] ForgeError),
+    /// The agent failed; the text says how.
+    #[error("the agent failed: {0}")]
+    Agent(String),
+    /// The gateway did not show the environment; the text says what came instead.
+    #[error("the probe through the gateway failed: {0}")]
+    Probe(String),
+    /// No write on GitHub is due before that long.
+    #[error("GitHub's write budget is used up for {} s", .0.as_secs())]
+    Budget(Duration),
+    /// The repository has not been read yet.
+    #[error("the repository has not been read yet")]
+    UnknownRepository,
+}
+
+impl StepError {
+    /// How long the world asked us to wait, if it did.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Cloud(CloudError { class: ErrorClass::SlowDown(wait), .. })
+            | Self::Forge(ForgeError { kind: ForgeErrorKind::SlowDown(wait), .. })
+            | Self::Budget(wait) => Some(*wait),
+            _ => None,
+        }
+    }
+}
+
+/// Does one step.
+pub async fn step(world: &World, lease: &Lease, known: &Known, step: &Step) -> Result<(), StepError> {
+    let now = world.clock.now();
+    match step {
+        Step::Enroll { generation, hosts } => {
+            let ledger = enrolled(known, *generation, hosts, now);
+            tracing::info!(env.key = %lease.key, env.uid = %known.uid, env.generation = generation.0, "environment enrolled");
+            Ok(world.store.enroll(lease, &ledger).await?)
+        }
+        Step::Note { hosts } => Ok(world.store.enroll(lease, &noted(known, hosts, now)).await?),
+        Step::LaunchMachine { intent, tags } => {
+            world.store.record_intent(lease, intent).await?;
+            let detail = serde_json::json!({"token": intent.token.0, "attempt": intent.attempt});
+            let call = world.machines.launch(&intent.token, intent.attempt, tags);
+            let id = asked(world, lease, step, detail, intent, call).await?;
+            tracing::info!(env.key = %lease.key, machine.id = %id, "machine asked for");
+            Ok(())
+        }
+        Step::PrepareDatabase { intent, tags, database } => {
+            world.store.record_intent(lease, intent).await?;
+            let detail = serde_json::json!({"name": database.name, "seed": database.seed, "attempt": intent.attempt});
+            let id = asked(world, lease, step, detail, intent, world.databases.prepare(tags, database)).await?;
+            tracing::info!(env.key = %lease.key, database.id = %id, "database asked for");
+            Ok(())
+        }
+        Step::Assign { intent, agent, task, database } => {
+            assign(world, lease, known, step, intent, agent, task, database.as_ref()).await
+        }
+        Step::Probe { host, path, task } => {
+            world.prober.probe(host, path, &known.uid).await.map_err(StepError::Probe)?;
+            let proof = Proof { task: task.clone(), at: world.clock.now() };
+            world.store.prove(lease, &proof).await?;
+            tracing::info!(env.key = %lease.key, env.uid = %known.uid, "environment ready");
+            Ok(())
+        }
+        Step::Leave { left } => {
+            tracing::info!(env.key = %lease.key, env.uid = %known.uid, reason = ?left.why, "environment is being taken away");
+            Ok(world.store.leave(lease, left).await?)
+        }
+        Step::Terminate(machine) => {
+            let detail = serde_json::json!({"machine": machine.id(), "evidence": machine.tags()});
+            journaled(world, lease, step, detail, world.machines.terminate(machine)).await
+        }
+        Step::DropDatabase(database) => {
+            let detail = serde_json::json!({"database": database.id(), "evidence": database.tags()});
+            journaled(world, lease, step, detail, world.databases.delete(database)).await
+        }
+        Step::Release { seen_at } => {
+            tracing::info!(env.key = %lease.key, env.uid = %known.uid, "nothing of the environment is left");
+            Ok(world.store.release(lease, *seen_at).await?)
+        }
+        Step::Comment { .. } | Step::CreateDeployment { .. } | Step::SetDeployment { .. } => {
+            speak::write(world, lease, known, step).await
+        }
+    }
+}
+
+/// The row of a new generation, or the present row with other host names.
+fn enrolled(known: &Known, generation: Generation, hosts: &[Host], now: Timestamp) -> Ledger {
+    match &known.ledger {
+        Some(ledger) if ledger.generation == generation => Ledger { hosts: hosts.to_vec(), ..ledger.clone() },
+        other => Ledger {
+            enrolled_at: now,
+            standing: Standing::Live,
+            generation,
+            ..blank(known, hosts, other.as_ref().map(|ledger| ledger.said.clone()), now)
+        },
+    }
+}
+
+fn noted(known: &Known, hosts: &[Host], now: Timestamp) -> Ledger {
+    Ledger { standing: Standing::Released(now), ..blank(known, hosts, None, now) }
+}
+
+fn blank(known: &Known, hosts: &[Host], said: Option<Said>, now: Timestamp) -> Ledger {
+    Ledger {
+        key: known.key,
+        uid: known.uid.clone(),
+        generation: Generation::NONE,
+        hosts: hosts.to_vec(),
+        enrolled_at: now,
+        standing: Standing::Live,
+        left: None,
+        intents: Vec::new(),
+        proven: None,
+        said: said.unwrap_or_default(),
+    }
+}
+
+async fn assign(
+    world: &World,
+    lease: &Lease,
+    known: &Known,
+    step: &Step,
+    intent: &Intent,
+    agent: &str,
+    task: &Task,
+    database: Option<&DatabaseSpec>,
+) -> Result<(), StepError> {
+    let assignment = fill_in(world, known, task, database).await?;
+    world.store.record_intent(lease, intent).await?;
+    let detail = serde_json::json!({"task": task.digest(), "commit": task.commit, "attempt": task.attempt});
+    let begun = world.store.begin(lease, step.kind(), detail, world.clock.now()).await?;
+    let done = world.agents.assign(agent, &assignment).await;
+    finish(world, begun, done.as_ref().err()).await?;
+    done.map_err(StepError::Agent)?;
+    world.store.answer(lease, &intent.token, &Answer::Accepted(task.digest().0)).await?;
+    tracing::info!(env.key = %lease.key, env.uid = %known.uid, commit = %task.commit, "task given to the agent");
+    Ok(())
+}
+
+/// The task with its secrets, which exist only here and on the wire.
+async fn fill_in(
+    world: &World,
+    known: &Known,
+    task: &Task,
+    database: Option<&DatabaseSpec>,
+) -> Result<Assignment, StepError> {
+    let repo = known.repo.as_ref().ok_or(StepError::UnknownRepository)?;
+    let git_token = world.forge.git_token(repo).await?.map(|token| token.expose_secret().to_owned());
+    let mut secret_env: BTreeMap<String, String> = task
+        .secret_names
+        .iter()
+        .filter_map(|name| Some((name.clone(), world.secrets.get(name)?.expose_secret().to_owned())))
+        .collect();
+    let mut migrate_env = BTreeMap::new();
+    let mut writable_paths = Vec::new();
+    if let Some(database) = database {
+        let access = world.databases.access(database).await?;
+        secret_env.insert("DATABASE_URL".to_owned(), access.application_url);
+        migrate_env.insert("DATABASE_URL".to_owned(), access.migration_url);
+        writable_paths = access.paths;
+    }
+    Ok(Assignment { task: task.clone(), git_token, secret_env, writable_paths, migrate_env })
+}
+
+/// A create: its answer is kept with the intent, unless it is not known whether it happened.
+async fn asked<T: ToString>(
+    world: &World,
+    lease: &Lease,
+    step: &Step,
+    detail: serde_json::Value,
+    intent: &Intent,
+    call: impl Future<Output = Result<T, CloudError>>,
+) -> Result<String, StepError> {
+    let begun = world.store.begin(lease, step.kind(), detail, world.clock.now()).await?;
+    let done = call.await;
+    finish(world, begun, done.as_ref().err()).await?;
+    match done {
+        Ok(id) => {
+            let id = id.to_string();
+            world.store.answer(lease, &intent.token, &Answer::Accepted(id.clone())).await?;
+            Ok(id)
+        }
+        Err(error) => {
+            if matches!(error.class, ErrorClass::Denied | ErrorClass::Bug) {
+                world.store.answer(lease, &intent.token, &Answer::Refused(error.to_string())).await?;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+async fn journaled<T>(
+    world: &World,
+    lease: &Lease,
+    step: &Step,
+    detail: serde_json::Value,
+    call: impl Future<Output = Result<T, CloudError>>,
+) -> Result<(), StepError> {
+    let begun = world.store.begin(lease, step.kind(), detail, world.clock.now()).await?;
+    let done = call.await;
+    finish(world, begun, done.as_ref().err()).await?;
+    done?;
+    tracing::info!(env.key = %lease.key, step = step.kind(), "asked for removal");
+    Ok(())
+}
+
+/// Notes the end of a call in the journal.
+pub(super) async fn finish<E: ToString>(
+    world: &World,
+    begun: crate::store::JournalId,
+    error: Option<&E>,
+) -> Result<(), StoreError> {
+    let outcome = error.map_or_else(|| "ok".to_owned(), |error| format!("failed: {}", error.to_string()));
+    world.store.finish(begun, &outcome, world.clock.now()).await
+}
+
+/// A pull request for messages.
+pub fn name_of(known: &Known, key: EnvKey) -> String {
+    format!("{}#{}", super::decide::repo_name(known.repo.as_ref(), key.repo), key.pr.0)
+}

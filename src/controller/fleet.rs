@@ -1,0 +1,72 @@
+//! One listing of the whole fleet feeds every pass: calls grow with pages, not with environments.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::clock::Clock;
+use crate::cloud::{CloudError, Databases, ErrorClass, Machines};
+use crate::domain::observed::{Database, Listing, Machine};
+use crate::domain::time::Timestamp;
+
+/// A listing that takes longer counts as failed.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What was listed at one time.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The machines, or why they could not be listed.
+    pub machines: Result<Listing<Machine>, CloudError>,
+    /// The databases, or why they could not be listed.
+    pub databases: Result<Listing<Database>, CloudError>,
+    /// When the listing began.
+    pub at: Timestamp,
+}
+
+/// Lists at most as often as its readers need.
+pub struct Fleet {
+    machines: Arc<dyn Machines>,
+    databases: Arc<dyn Databases>,
+    clock: Arc<dyn Clock>,
+    last: Mutex<Option<Arc<Snapshot>>>,
+}
+
+impl Fleet {
+    /// A fleet that has not been listed yet.
+    pub fn new(machines: Arc<dyn Machines>, databases: Arc<dyn Databases>, clock: Arc<dyn Clock>) -> Self {
+        Self { machines, databases, clock, last: Mutex::new(None) }
+    }
+
+    /// A listing that began after `after` and is no older than `tolerance`. Readers that ask at the same
+    /// time share one.
+    pub async fn snapshot(&self, after: Timestamp, tolerance: Duration) -> Arc<Snapshot> {
+        let mut last = self.last.lock().await;
+        let now = self.clock.now();
+        if let Some(snapshot) = last.as_ref()
+            && snapshot.at > after
+            && now.since(snapshot.at) <= tolerance
+            && snapshot.at <= now
+        {
+            return Arc::clone(snapshot);
+        }
+        let (machines, databases) =
+            tokio::join!(in_time("machines", self.machines.list()), in_time("databases", self.databases.list()));
+        let snapshot = Arc::new(Snapshot { machines, databases, at: now });
+        *last = Some(Arc::clone(&snapshot));
+        snapshot
+    }
+}
+
+async fn in_time<T>(
+    what: &str,
+    listing: impl Future<Output = Result<Listing<T>, CloudError>>,
+) -> Result<Listing<T>, CloudError> {
+    tokio::time::timeout(LISTING_TIMEOUT, listing).await.unwrap_or_else(|_| {
+        Err(CloudError {
+            class: ErrorClass::Retry,
+            what: format!("listing the {what}"),
+            why: format!("no answer within {} s", LISTING_TIMEOUT.as_secs()),
+        })
+    })
+}

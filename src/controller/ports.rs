@@ -1,0 +1,71 @@
+//! What the controller reaches the world through, apart from the adapters' own traits.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use secrecy::SecretString;
+
+use crate::clock::Clock;
+use crate::cloud::{Databases, Machines};
+use crate::domain::assignment::{AgentStatus, Assignment};
+use crate::domain::id::{EnvKey, EnvUid, HostLabel};
+use crate::domain::policy::Policy;
+use crate::forge::Forge;
+use crate::forge::budget::WriteBudget;
+use crate::gateway::route::RouteTable;
+use crate::store::Store;
+
+/// Speaks to agents.
+#[async_trait]
+pub trait Agents: Send + Sync {
+    /// How it stands. An answer for another uid is an error.
+    async fn status(&self, address: &str, uid: &EnvUid) -> Result<AgentStatus, String>;
+    /// Gives it a task; the same one again changes nothing.
+    async fn assign(&self, address: &str, assignment: &Assignment) -> Result<(), String>;
+}
+
+/// Asks through the gateway, as a visitor would.
+#[async_trait]
+pub trait Prober: Send + Sync {
+    /// Succeeds if the application of this environment, not a page of the gateway's, answered with 2xx or
+    /// 3xx. The error says what came instead.
+    async fn probe(&self, host: &HostLabel, path: &str, uid: &EnvUid) -> Result<(), String>;
+}
+
+/// Everything a pass may use.
+pub struct World {
+    /// Facts, ledger, leases, journal.
+    pub store: Store,
+    /// GitHub.
+    pub forge: Arc<dyn Forge>,
+    /// Machines.
+    pub machines: Arc<dyn Machines>,
+    /// Databases.
+    pub databases: Arc<dyn Databases>,
+    /// Agents.
+    pub agents: Arc<dyn Agents>,
+    /// The gateway, seen from outside.
+    pub prober: Arc<dyn Prober>,
+    /// The gateway's table.
+    pub routes: RouteTable,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The operator's policy.
+    pub policy: ArcSwap<Policy>,
+    /// Values of the secrets that repositories may name.
+    pub secrets: BTreeMap<String, SecretString>,
+    /// This process, as the holder of leases.
+    pub holder: String,
+    /// What may still be written on GitHub.
+    pub writes: Mutex<WriteBudget>,
+}
+
+impl World {
+    /// Takes one write from the budget, or says how long to wait.
+    pub fn take_write(&self, key: EnvKey) -> Result<(), Duration> {
+        self.writes.lock().unwrap_or_else(PoisonError::into_inner).take(key, self.clock.now())
+    }
+}

@@ -1,0 +1,59 @@
+//! Reads a pull request and its configuration again and stores the facts.
+
+use super::ports::World;
+use crate::config::repo::combine;
+use crate::domain::id::{EnvKey, PrNumber};
+use crate::domain::policy::RepoSetting;
+use crate::domain::pull::{ConfigFacts, PullFacts, PullState};
+use crate::forge::{Forge, ForgeError, RepoRef};
+use crate::store::StoreError;
+
+/// The file that a repository is configured by.
+pub const CONFIG_FILE: &str = ".kagero.yml";
+
+/// Why facts could not be refreshed.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// GitHub failed.
+    #[error("GitHub failed")]
+    Forge(#[from] ForgeError),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+}
+
+/// Reads one pull request and what belongs to it.
+pub async fn pull(world: &World, repo: &RepoRef, number: PrNumber) -> Result<PullFacts, RefreshError> {
+    let facts = world.forge.pull(repo, number).await?;
+    world.store.put_pull(&facts).await?;
+    if facts.state == PullState::Open {
+        config(world, repo, &facts).await?;
+    }
+    Ok(facts)
+}
+
+/// Reads the configuration for a pull request's head and base.
+pub async fn config(world: &World, repo: &RepoRef, facts: &PullFacts) -> Result<(), RefreshError> {
+    let read_at = world.clock.now();
+    let setting = setting(world.forge.as_ref(), repo, facts).await?;
+    let config =
+        ConfigFacts { head_sha: facts.head_sha.clone(), base_ref: facts.base_ref.clone(), setting, read_at };
+    world.store.put_config(facts.key, &config).await?;
+    Ok(())
+}
+
+async fn setting(forge: &dyn Forge, repo: &RepoRef, facts: &PullFacts) -> Result<RepoSetting, ForgeError> {
+    let (base, head) = tokio::try_join!(
+        forge.file(repo, CONFIG_FILE, &facts.base_ref),
+        forge.file(repo, CONFIG_FILE, facts.head_sha.as_str()),
+    )?;
+    let base_name = format!("{CONFIG_FILE} (base)");
+    let head_name = format!("{CONFIG_FILE} ({})", facts.head_sha.short());
+    Ok(combine(base.as_deref(), head.as_deref(), &base_name, &head_name))
+}
+
+/// Whether the stored configuration belongs to another commit or base than the pull request's.
+pub async fn is_config_outdated(world: &World, key: EnvKey, facts: &PullFacts) -> Result<bool, StoreError> {
+    let stored = world.store.config(key).await?;
+    Ok(stored.is_none_or(|stored| stored.head_sha != facts.head_sha || stored.base_ref != facts.base_ref))
+}

@@ -1,0 +1,128 @@
+//! Finds what no webhook told: lists repositories, open pull requests and failed deliveries.
+//!
+//! A listing never tears anything down (I4). A pull request that has vanished from its list is read by
+//! itself; only that reading can say that it was closed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::ports::World;
+use super::refresh::{self, RefreshError};
+use super::state::Memory;
+use crate::domain::id::{EnvKey, RepoId};
+use crate::domain::pull::PullState;
+use crate::domain::time::Timestamp;
+use crate::forge::{ForgeErrorKind, RepoRef};
+
+const DELIVERIES_MARK: &str = "deliveries.checked_until";
+
+/// GitHub keeps deliveries for three days.
+const DELIVERIES_KEPT: Duration = Duration::from_hours(72);
+
+/// A delivery younger than this may still be under way.
+const DELIVERY_GRACE: Duration = Duration::from_mins(1);
+
+/// How much is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What the listing shows to have changed.
+    Changes,
+    /// The configuration of every open pull request too.
+    Configurations,
+}
+
+/// Everything once. Each part stands alone: one that fails is logged and the rest goes on.
+pub async fn all(world: &World, memory: &Memory) {
+    let repos = match repositories(world).await {
+        Ok(repos) => repos,
+        Err(error) => {
+            report("listing repositories", &error);
+            world.store.repos().await.unwrap_or_default()
+        }
+    };
+    for repo in &repos {
+        if let Err(error) = repository(world, memory, repo, Depth::Changes).await {
+            report(&format!("listing pull requests of {}", repo.name), &error);
+        }
+    }
+    if let Err(error) = deliveries(world).await {
+        report("listing failed deliveries", &error);
+    }
+    match world.store.unreleased().await {
+        Ok(ledgers) => ledgers.iter().for_each(|ledger| memory.queue.wake(ledger.key)),
+        Err(error) => tracing::error!(error = %error, "the store could not be read; trying again at the next resync"),
+    }
+}
+
+fn report(what: &str, error: &RefreshError) {
+    tracing::warn!(error = %crate::telemetry::chain(error), "{what} failed; nothing was changed because of it");
+}
+
+/// Lists the repositories that we have access to and notes them.
+pub async fn repositories(world: &World) -> Result<Vec<RepoRef>, RefreshError> {
+    let listing = world.forge.repositories().await?;
+    let now = world.clock.now();
+    for repo in &listing.items {
+        world.store.put_repo(repo, now).await?;
+    }
+    Ok(listing.items)
+}
+
+/// Lists a repository's open pull requests, repairs the facts and wakes what changed.
+pub async fn repository(world: &World, memory: &Memory, repo: &RepoRef, depth: Depth) -> Result<(), RefreshError> {
+    let listing = world.forge.open_pulls(repo).await?;
+    let mut listed = BTreeSet::new();
+    for facts in &listing.items {
+        listed.insert(facts.key);
+        let changed = world.store.put_pull(facts).await?;
+        let outdated =
+            depth == Depth::Configurations || refresh::is_config_outdated(world, facts.key, facts).await?;
+        if outdated {
+            match refresh::config(world, repo, facts).await {
+                Err(RefreshError::Forge(error)) if error.kind == ForgeErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        if changed || outdated {
+            memory.queue.wake(facts.key);
+        }
+    }
+    for key in thought_open(world, repo.id).await?.difference(&listed) {
+        match refresh::pull(world, repo, key.pr).await {
+            Ok(facts) => {
+                if facts.state != PullState::Open {
+                    tracing::info!(env.key = %key, "a pull request was closed without our being told");
+                }
+                memory.queue.wake(*key);
+            }
+            Err(error) => report(&format!("reading {key}, which is missing from the list,"), &error),
+        }
+    }
+    Ok(())
+}
+
+/// Pull requests that the store takes for open, and those that hold resources.
+async fn thought_open(world: &World, repo: RepoId) -> Result<BTreeSet<EnvKey>, RefreshError> {
+    let mut keys: BTreeSet<EnvKey> = world.store.open_pulls(repo).await?.into_iter().collect();
+    let live = world.store.unreleased().await?;
+    keys.extend(live.into_iter().map(|ledger| ledger.key).filter(|key| key.repo == repo));
+    Ok(keys)
+}
+
+/// Asks GitHub to send again what did not reach us.
+async fn deliveries(world: &World) -> Result<(), RefreshError> {
+    let now = world.clock.now();
+    let oldest = now.minus(DELIVERIES_KEPT);
+    let since = world.store.mark(DELIVERIES_MARK).await?.map_or(oldest, Timestamp).max(oldest);
+    let failed = world.forge.failed_deliveries(since).await?;
+    for delivery in &failed.items {
+        tracing::info!(delivery.guid = delivery.guid, "asking GitHub to send a failed delivery again");
+        match world.forge.redeliver(delivery.id).await {
+            // Too old, or gone: the listing of pull requests has found what it was about.
+            Err(error) if matches!(error.kind, ForgeErrorKind::NotFound | ForgeErrorKind::Rejected) => {}
+            other => other?,
+        }
+    }
+    world.store.set_mark(DELIVERIES_MARK, now.minus(DELIVERY_GRACE).0).await?;
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Seats at hand: applies [`admit`] to those who hold and those who wait, and remembers who was let in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::domain::id::EnvKey;
+use crate::domain::policy::Limits;
+use crate::domain::time::Timestamp;
+use crate::plan::{Applicant, Seat, Seated, admit};
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Seats {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    held: BTreeSet<EnvKey>,
+    waiting: BTreeMap<EnvKey, Timestamp>,
+}
+
+impl Seats {
+    /// Notes that an environment has resources, whoever let it in.
+    pub fn hold(&self, key: EnvKey) {
+        let mut inner = self.lock();
+        inner.waiting.remove(&key);
+        inner.held.insert(key);
+    }
+
+    /// Asks for a seat. A granted one is held from then on.
+    pub fn ask(&self, key: EnvKey, since: Timestamp, limits: &Limits) -> Seat {
+        let mut inner = self.lock();
+        if !inner.held.contains(&key) {
+            inner.waiting.entry(key).or_insert(since);
+        }
+        let held = inner.held.iter().map(|key| Applicant { key: *key, since, seated: Seated::Yes });
+        let waiting =
+            inner.waiting.iter().map(|(key, since)| Applicant { key: *key, since: *since, seated: Seated::No });
+        let applicants: Vec<Applicant> = held.chain(waiting).collect();
+        let seat = admit(&applicants, limits).remove(&key).unwrap_or(Seat::Granted);
+        if seat == Seat::Granted {
+            inner.waiting.remove(&key);
+            inner.held.insert(key);
+        }
+        seat
+    }
+
+    /// Gives up a seat or a place in the queue. Returns those who may now be let in.
+    pub fn leave(&self, key: EnvKey) -> Vec<EnvKey> {
+        let mut inner = self.lock();
+        let freed = inner.held.remove(&key);
+        let left = inner.waiting.remove(&key).is_some();
+        if freed || left { inner.waiting.keys().copied().collect() } else { Vec::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

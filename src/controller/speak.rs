@@ -1,0 +1,126 @@
+//! Writes on the pull request: one sticky comment and the deployments, converging whatever happened before.
+//!
+//! A crash between GitHub's answer and our note of it leaves an object that we do not know. Each write
+//! therefore looks for it first where our notes have nothing.
+
+use super::decide::Known;
+use super::execute::{StepError, finish};
+use super::ports::World;
+use crate::domain::ledger::{CommentSaid, DeploymentSaid, DeploymentState, Said};
+use crate::domain::step::Step;
+use crate::forge::{DeploymentStatus, ForgeError, ForgeErrorKind, RepoRef};
+use crate::report::comment::marker;
+use crate::store::Lease;
+
+/// Does a step that writes on GitHub.
+pub(super) async fn write(world: &World, lease: &Lease, known: &Known, step: &Step) -> Result<(), StepError> {
+    let repo = known.repo.as_ref().ok_or(StepError::UnknownRepository)?;
+    world.take_write(lease.key).map_err(StepError::Budget)?;
+    // The newest note: an earlier step of this pass may have changed it.
+    let ledger = world.store.ledger(lease.key).await?;
+    let mut said = ledger.map(|ledger| ledger.said).unwrap_or_default();
+    let begun = world.store.begin(lease, step.kind(), describe(step), world.clock.now()).await?;
+    let done = converge(world, known, repo, step, &mut said).await;
+    finish(world, begun, done.as_ref().err()).await?;
+    if done.is_ok() {
+        world.store.put_said(lease, &said).await?;
+    }
+    Ok(done?)
+}
+
+fn describe(step: &Step) -> serde_json::Value {
+    match step {
+        Step::Comment { digest, .. } => serde_json::json!({"digest": digest}),
+        Step::CreateDeployment { sha } => serde_json::json!({"sha": sha}),
+        Step::SetDeployment { id, state, .. } => serde_json::json!({"deployment": id, "state": state}),
+        _ => serde_json::Value::Null,
+    }
+}
+
+async fn converge(
+    world: &World,
+    known: &Known,
+    repo: &RepoRef,
+    step: &Step,
+    said: &mut Said,
+) -> Result<(), ForgeError> {
+    match step {
+        Step::Comment { body, digest } => {
+            let id = comment(world, known, repo, body, said.comment.as_ref()).await?;
+            said.comment = Some(CommentSaid { id, digest: digest.clone() });
+            said.written_at = Some(world.clock.now());
+        }
+        Step::CreateDeployment { sha } => {
+            let payload = known.uid.as_str();
+            let found = world.forge.deployments(repo, sha, payload).await?;
+            let id = match found.first() {
+                Some(id) => *id,
+                None => world.forge.create_deployment(repo, sha, payload).await?,
+            };
+            said.deployments.push(DeploymentSaid { id, sha: sha.clone(), state: None });
+        }
+        Step::SetDeployment { id, state, description, url, log_url } => {
+            let status = DeploymentStatus {
+                state: *state,
+                description: description.clone(),
+                environment_url: url.clone(),
+                log_url: log_url.clone(),
+            };
+            match world.forge.set_deployment(repo, *id, &status).await {
+                Ok(()) => {}
+                // Deleted by a person: there is nothing left to keep up to date.
+                Err(error) if error.kind == ForgeErrorKind::NotFound => {
+                    said.deployments.retain(|made| made.id != *id);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+            if *state == DeploymentState::Inactive {
+                said.deployments.retain(|made| made.id != *id);
+            } else if let Some(made) = said.deployments.iter_mut().find(|made| made.id == *id) {
+                made.state = Some(*state);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Brings the one sticky comment to that text: the noted one, else the oldest with our marker, else a new
+/// one; further ones with our marker are deleted.
+async fn comment(
+    world: &World,
+    known: &Known,
+    repo: &RepoRef,
+    body: &str,
+    noted: Option<&CommentSaid>,
+) -> Result<u64, ForgeError> {
+    let number = known.key.pr;
+    if let Some(noted) = noted {
+        match world.forge.edit_comment(repo, noted.id, body).await {
+            Ok(()) => return Ok(noted.id),
+            Err(error) if error.kind == ForgeErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let marker = marker(&known.uid);
+    let mut found = world.forge.sticky_comments(repo, number, &marker).await?.into_iter();
+    if let Some(oldest) = found.next() {
+        for extra in found {
+            world.forge.delete_comment(repo, extra).await?;
+        }
+        match world.forge.edit_comment(repo, oldest, body).await {
+            Ok(()) => return Ok(oldest),
+            Err(error) if error.kind == ForgeErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let made = world.forge.create_comment(repo, number, body).await?;
+    // Another writer may have been as quick: the oldest stays, on every side.
+    let all = world.forge.sticky_comments(repo, number, &marker).await?;
+    let oldest = all.first().copied().unwrap_or(made);
+    for extra in all.into_iter().filter(|id| *id != oldest) {
+        world.forge.delete_comment(repo, extra).await?;
+    }
+    Ok(oldest)
+}

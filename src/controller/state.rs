@@ -1,0 +1,97 @@
+//! What the controller keeps in memory: all of it can be lost at any moment without harm.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::fleet::Fleet;
+use super::queue::Queue;
+use super::seats::Seats;
+use crate::domain::assignment::AgentStatus;
+use crate::domain::id::EnvKey;
+use crate::domain::time::Timestamp;
+
+/// See the module's documentation.
+pub struct Memory {
+    /// Who runs next.
+    pub queue: Queue,
+    /// Who may run at all.
+    pub seats: Seats,
+    /// What was listed.
+    pub fleet: Fleet,
+    notes: Mutex<HashMap<EnvKey, Note>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Note {
+    changed_at: Timestamp,
+    in_motion: bool,
+    failures: u32,
+    agent: Option<AgentStatus>,
+}
+
+impl Memory {
+    /// An empty memory.
+    pub fn new(fleet: Fleet) -> Self {
+        Self { queue: Queue::default(), seats: Seats::default(), fleet, notes: Mutex::default() }
+    }
+
+    /// A resource of this environment was touched; older listings do not show it.
+    pub fn note_change(&self, key: EnvKey, at: Timestamp) {
+        self.note(key, |note| note.changed_at = at);
+    }
+
+    /// When a resource of this environment was last touched.
+    pub fn last_change(&self, key: EnvKey) -> Timestamp {
+        self.lock().get(&key).map(|note| note.changed_at).unwrap_or_default()
+    }
+
+    /// Whether the environment is on its way somewhere, so that fresh readings are worth their price.
+    pub fn note_motion(&self, key: EnvKey, in_motion: bool) {
+        self.note(key, |note| note.in_motion = in_motion);
+    }
+
+    /// As noted; unknown environments are taken to be in motion.
+    pub fn is_in_motion(&self, key: EnvKey) -> bool {
+        self.lock().get(&key).is_none_or(|note| note.in_motion)
+    }
+
+    /// The last answer of the environment's agent: kept while it cannot be reached, so that a moment's
+    /// silence does not take a preview off its link.
+    pub fn agent(&self, key: EnvKey) -> Option<AgentStatus> {
+        self.lock().get(&key).and_then(|note| note.agent.clone())
+    }
+
+    /// Replaces the last answer.
+    pub fn keep_agent(&self, key: EnvKey, status: Option<AgentStatus>) {
+        self.note(key, |note| note.agent = status);
+    }
+
+    /// A pass failed: how long to wait before the next, doubling from 0.2 s to a minute.
+    pub fn failed(&self, key: EnvKey) -> Duration {
+        let mut wait = Duration::ZERO;
+        self.note(key, |note| {
+            wait = Duration::from_millis(200).saturating_mul(1 << note.failures.min(9)).min(Duration::from_mins(1));
+            note.failures = note.failures.saturating_add(1);
+        });
+        wait
+    }
+
+    /// A pass succeeded.
+    pub fn succeeded(&self, key: EnvKey) {
+        self.note(key, |note| note.failures = 0);
+    }
+
+    /// Forgets an environment of which nothing is left.
+    pub fn forget(&self, key: EnvKey) {
+        self.lock().remove(&key);
+    }
+
+    fn note(&self, key: EnvKey, change: impl FnOnce(&mut Note)) {
+        change(self.lock().entry(key).or_insert_with(|| Note { in_motion: true, ..Note::default() }));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<EnvKey, Note>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
