@@ -8,6 +8,17 @@ use super::id::{CommitSha, EnvKey, InstallationId, RepoId, RepoName};
 use super::policy::RepoSetting;
 use super::time::Timestamp;
 
+/// A repository that we have access to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepoRef {
+    /// Its key.
+    pub id: RepoId,
+    /// Its present name.
+    pub name: RepoName,
+    /// The installation that grants access.
+    pub installation: InstallationId,
+}
+
 /// Whether the pull request is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,22 +7,12 @@
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::domain::id::{CommitSha, InstallationId, PrNumber, RepoId, RepoName};
+use crate::domain::id::{CommitSha, PrNumber, RepoName};
 use crate::domain::ledger::DeploymentState;
 use crate::domain::observed::Listing;
 use crate::domain::pull::PullFacts;
+pub use crate::domain::pull::RepoRef;
 use crate::domain::time::Timestamp;
-
-/// A repository that we have access to.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct RepoRef {
-    /// Its key.
-    pub id: RepoId,
-    /// Its present name.
-    pub name: RepoName,
-    /// The installation that grants access.
-    pub installation: InstallationId,
-}
 
 /// What we ask of GitHub.
 #[async_trait]

@@ -1,1 +1,69 @@
-//! The store: facts, ledger, inbox, leases. The only place that speaks SQL to it.
+//! The store: facts, ledger, inbox, leases, journal. The only place that speaks SQL to it.
+//!
+//! One file per table. SQLite (WAL, every commit reaches the disk, one writer, one controller per file) or
+//! PostgreSQL behind the same statements; `dialect.rs` holds the differences.
+//!
+//! Guarantees: what a method has returned from is durable; a write of a stale lease's holder writes nothing
+//! (I10); an unreadable row is an error that names it; a schema newer than this program is left alone.
+//! Must not know: what the facts mean, GitHub, any cloud.
+
+mod dialect;
+mod error;
+mod inbox;
+mod inbox_writer;
+mod journal;
+mod json;
+mod leases;
+mod ledger;
+mod marks;
+mod open;
+mod pulls;
+mod repos;
+mod transaction;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::sync::{Arc, Mutex};
+
+use sqlx::AnyPool;
+
+use dialect::Dialect;
+pub use error::StoreError;
+pub use inbox::{Accepted, Delivery, Inbox, InboxCounts, StoredDelivery};
+pub use journal::{JournalCheck, JournalId, JournalRow};
+pub use leases::Lease;
+
+/// Connections. On PostgreSQL both pools are one.
+#[derive(Clone)]
+struct Db {
+    dialect: Dialect,
+    /// On SQLite a single connection, so that writers queue here instead of failing on the file's lock.
+    writer: AnyPool,
+    reader: AnyPool,
+}
+
+/// The store. Clones share its connections.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    inbox: Inbox,
+    /// Ends when the connections of the inbox's writer are closed.
+    writer: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    /// Held for as long as the store is open; SQLite only.
+    lock: Mutex<Option<File>>,
+}
+
+impl Store {
+    /// The webhook's deliveries.
+    pub fn inbox(&self) -> &Inbox {
+        &self.0.inbox
+    }
+
+    fn db(&self) -> &Db {
+        &self.0.db
+    }
+}

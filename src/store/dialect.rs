@@ -1,0 +1,47 @@
+//! The few places where SQLite and PostgreSQL differ.
+//!
+//! Guarantees: every other file of the store is written once, for both.
+//! Must not know: tables.
+
+/// Which database is behind the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    /// Begins a transaction that reads before it writes. SQLite must take the write lock at once: a lock
+    /// taken later fails when another writer was faster.
+    pub(super) fn begin_write(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN",
+        }
+    }
+
+    /// Begins a transaction whose reads all see the same instant.
+    pub(super) fn begin_read(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN",
+            Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        }
+    }
+
+    /// Appended to a `SELECT` whose row must not change before the transaction ends.
+    pub(super) fn lock_row(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR UPDATE",
+        }
+    }
+
+    /// Fills the two type names in that differ.
+    pub(super) fn migration(self, sql: &str) -> String {
+        let (serial, bytes) = match self {
+            Self::Sqlite => ("INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT", "BLOB"),
+            Self::Postgres => ("BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "BYTEA"),
+        };
+        sql.replace(" SERIAL_KEY", &format!(" {serial}")).replace(" BYTES ", &format!(" {bytes} "))
+    }
+}

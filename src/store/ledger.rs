@@ -1,0 +1,449 @@
+//! The ledger: what we have asked for, written before every call.
+//!
+//! Guarantees: every write here takes a [`Lease`] and checks its fence in the same transaction; host labels
+//! are unique over all environments, for ever; a generation begins only after the one before was released,
+//! so that no unanswered intent is forgotten; a released row stays released.
+//! Must not know: what the intents ask for.
+
+use std::collections::HashMap;
+
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::error::{Doing as _, StoreError};
+use super::leases::Lease;
+use super::transaction::Transaction;
+use super::{Store, json};
+use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel, ServiceName};
+use crate::domain::ledger::{Answer, Host, Intent, Ledger, Proof, Said, Standing, Token};
+use crate::domain::time::Timestamp;
+
+/// Which ledgers to read; `l` is the ledger's row.
+#[derive(Clone, Copy)]
+enum Which {
+    One(EnvKey),
+    Unreleased,
+    All,
+}
+
+impl Which {
+    fn condition(self) -> &'static str {
+        match self {
+            Self::One(_) => "WHERE l.repo = $1 AND l.pr = $2",
+            Self::Unreleased => "WHERE l.standing <> 'released'",
+            Self::All => "",
+        }
+    }
+}
+
+impl Store {
+    /// One environment's ledger.
+    pub async fn ledger(&self, key: EnvKey) -> Result<Option<Ledger>, StoreError> {
+        Ok(self.read_ledgers(Which::One(key)).await?.pop())
+    }
+
+    /// Every ledger, released ones included, by key.
+    pub async fn ledgers(&self) -> Result<Vec<Ledger>, StoreError> {
+        self.read_ledgers(Which::All).await
+    }
+
+    /// Ledgers of environments that may hold resources, by key.
+    pub async fn unreleased(&self) -> Result<Vec<Ledger>, StoreError> {
+        self.read_ledgers(Which::Unreleased).await
+    }
+
+    /// Which of the labels belong to an environment already, and to which.
+    pub async fn hosts_taken(&self, labels: &[HostLabel]) -> Result<Vec<(HostLabel, EnvKey)>, StoreError> {
+        let doing = "looking host labels up";
+        let mut taken = Vec::new();
+        let mut transaction = Transaction::read(self.db(), doing).await?;
+        for label in labels {
+            let row = sqlx::query("SELECT repo, pr FROM hosts WHERE label = $1")
+                .bind(label.as_str())
+                .fetch_optional(transaction.connection())
+                .await
+                .doing(doing)?;
+            if let Some(row) = row {
+                taken.push((label.clone(), json::key(doing, &row)?));
+            }
+        }
+        transaction.commit(doing).await?;
+        Ok(taken)
+    }
+
+    /// Writes the environment's row before anything else exists: a first one, or the next generation of a
+    /// released one. Enrolling the present generation again does nothing.
+    pub async fn enroll(&self, lease: &Lease, ledger: &Ledger) -> Result<(), StoreError> {
+        let doing = "enrolling an environment";
+        let key = lease.key;
+        if ledger.key != key {
+            return Err(bug(doing, format!("the lease is for {key}, the ledger for {}", ledger.key)));
+        }
+        let mut transaction = Transaction::fenced(self.db(), lease, doing).await?;
+        let known = sqlx::query("SELECT generation, standing FROM ledgers WHERE repo = $1 AND pr = $2")
+            .bind(key.repo.0.cast_signed())
+            .bind(key.pr.0.cast_signed())
+            .fetch_optional(transaction.connection())
+            .await
+            .doing(doing)?;
+        if let Some(row) = known {
+            let generation: i64 = row.try_get(0).doing(doing)?;
+            let standing: String = row.try_get(1).doing(doing)?;
+            let wanted = i64::from(ledger.generation.0);
+            if generation == wanted {
+                return transaction.rollback(doing).await;
+            }
+            if generation > wanted {
+                transaction.rollback(doing).await?;
+                return Err(lease.lost());
+            }
+            if standing != "released" {
+                transaction.rollback(doing).await?;
+                let why = format!("environment {key}: generation {wanted} cannot begin, {generation} is {standing}");
+                return Err(bug(doing, why));
+            }
+        }
+        let (standing, standing_at) = standing_columns(ledger.standing);
+        sqlx::query(
+            "INSERT INTO ledgers (repo, pr, uid, generation, enrolled_at, standing, standing_at, proven, said)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             ON CONFLICT (repo, pr) DO UPDATE
+             SET uid = excluded.uid, generation = excluded.generation, enrolled_at = excluded.enrolled_at,
+                 standing = excluded.standing, standing_at = excluded.standing_at, proven = excluded.proven,
+                 said = excluded.said",
+        )
+        .bind(key.repo.0.cast_signed())
+        .bind(key.pr.0.cast_signed())
+        .bind(ledger.uid.as_str())
+        .bind(i64::from(ledger.generation.0))
+        .bind(ledger.enrolled_at.0)
+        .bind(standing)
+        .bind(standing_at)
+        .bind(ledger.proven.as_ref().map(|proven| json::write(doing, proven)).transpose()?)
+        .bind(json::write(doing, &ledger.said)?)
+        .execute(transaction.connection())
+        .await
+        .doing(doing)?;
+        for statement in
+            ["DELETE FROM hosts WHERE repo = $1 AND pr = $2", "DELETE FROM intents WHERE repo = $1 AND pr = $2"]
+        {
+            sqlx::query(statement)
+                .bind(key.repo.0.cast_signed())
+                .bind(key.pr.0.cast_signed())
+                .execute(transaction.connection())
+                .await
+                .doing(doing)?;
+        }
+        for (position, host) in (0_i64..).zip(&ledger.hosts) {
+            if let Some(by) = insert_host(&mut transaction, key, position, host, doing).await? {
+                transaction.rollback(doing).await?;
+                return Err(StoreError::HostTaken { label: host.label.clone(), by });
+            }
+        }
+        for intent in &ledger.intents {
+            upsert_intent(&mut transaction, key, i64::from(ledger.generation.0), intent, doing).await?;
+        }
+        transaction.commit(doing).await
+    }
+
+    /// Writes down what is about to be asked for. Asking again under the same token replaces the answer too:
+    /// while a call is in flight its outcome is not known.
+    pub async fn record_intent(&self, lease: &Lease, intent: &Intent) -> Result<(), StoreError> {
+        let doing = "recording an intent";
+        let mut transaction = Transaction::fenced(self.db(), lease, doing).await?;
+        let row = sqlx::query("SELECT generation FROM ledgers WHERE repo = $1 AND pr = $2")
+            .bind(lease.key.repo.0.cast_signed())
+            .bind(lease.key.pr.0.cast_signed())
+            .fetch_optional(transaction.connection())
+            .await
+            .doing(doing)?;
+        let Some(row) = row else {
+            transaction.rollback(doing).await?;
+            return Err(not_enrolled(doing, lease.key));
+        };
+        let generation = row.try_get(0).doing(doing)?;
+        upsert_intent(&mut transaction, lease.key, generation, intent, doing).await?;
+        transaction.commit(doing).await
+    }
+
+    /// Writes down what came back.
+    pub async fn answer(&self, lease: &Lease, token: &Token, answer: &Answer) -> Result<(), StoreError> {
+        let doing = "recording an answer";
+        let mut transaction = Transaction::fenced(self.db(), lease, doing).await?;
+        let done = sqlx::query("UPDATE intents SET answer = $1 WHERE token = $2 AND repo = $3 AND pr = $4")
+            .bind(json::write(doing, answer)?)
+            .bind(token.0.as_str())
+            .bind(lease.key.repo.0.cast_signed())
+            .bind(lease.key.pr.0.cast_signed())
+            .execute(transaction.connection())
+            .await
+            .doing(doing)?;
+        if done.rows_affected() == 0 {
+            transaction.rollback(doing).await?;
+            return Err(bug(doing, format!("environment {}: no intent has token {}", lease.key, token.0)));
+        }
+        transaction.commit(doing).await
+    }
+
+    /// Notes that the environment is being taken away. The first time counts.
+    pub async fn leave(&self, lease: &Lease, at: Timestamp) -> Result<(), StoreError> {
+        self.change_row(
+            lease,
+            "UPDATE ledgers
+             SET standing_at = CASE WHEN standing = 'live' THEN $1 ELSE standing_at END,
+                 standing = CASE WHEN standing = 'live' THEN 'leaving' ELSE standing END
+             WHERE repo = $2 AND pr = $3",
+            at.0,
+            "noting that an environment leaves",
+        )
+        .await
+    }
+
+    /// Closes the row: nothing was left at that time. The first time counts.
+    pub async fn release(&self, lease: &Lease, at: Timestamp) -> Result<(), StoreError> {
+        self.change_row(
+            lease,
+            "UPDATE ledgers
+             SET standing_at = CASE WHEN standing <> 'released' THEN $1 ELSE standing_at END,
+                 standing = 'released'
+             WHERE repo = $2 AND pr = $3",
+            at.0,
+            "releasing an environment",
+        )
+        .await
+    }
+
+    /// Notes that the right environment answered through the gateway.
+    pub async fn prove(&self, lease: &Lease, proof: &Proof) -> Result<(), StoreError> {
+        let doing = "noting a proof";
+        let sql = "UPDATE ledgers SET proven = $1 WHERE repo = $2 AND pr = $3";
+        self.change_row(lease, sql, json::write(doing, proof)?, doing).await
+    }
+
+    /// Notes what was said on the pull request.
+    pub async fn put_said(&self, lease: &Lease, said: &Said) -> Result<(), StoreError> {
+        let doing = "noting what was said";
+        let sql = "UPDATE ledgers SET said = $1 WHERE repo = $2 AND pr = $3";
+        self.change_row(lease, sql, json::write(doing, said)?, doing).await
+    }
+
+    async fn change_row<'v, V>(
+        &self,
+        lease: &Lease,
+        sql: &'static str,
+        value: V,
+        doing: &'static str,
+    ) -> Result<(), StoreError>
+    where
+        V: sqlx::Encode<'v, sqlx::Any> + sqlx::Type<sqlx::Any>,
+    {
+        let mut transaction = Transaction::fenced(self.db(), lease, doing).await?;
+        let done = sqlx::query(sql)
+            .bind(value)
+            .bind(lease.key.repo.0.cast_signed())
+            .bind(lease.key.pr.0.cast_signed())
+            .execute(transaction.connection())
+            .await
+            .doing(doing)?;
+        if done.rows_affected() == 0 {
+            transaction.rollback(doing).await?;
+            return Err(not_enrolled(doing, lease.key));
+        }
+        transaction.commit(doing).await
+    }
+
+    /// Three queries whatever the number of ledgers.
+    async fn read_ledgers(&self, which: Which) -> Result<Vec<Ledger>, StoreError> {
+        let doing = "reading ledgers";
+        let condition = which.condition();
+        let mut transaction = Transaction::read(self.db(), doing).await?;
+        let rows = fetch(
+            &mut transaction,
+            which,
+            format!(
+                "SELECT l.repo, l.pr, l.uid, l.generation, l.enrolled_at, l.standing, l.standing_at, l.proven, l.said
+                 FROM ledgers l {condition} ORDER BY l.repo, l.pr"
+            ),
+        )
+        .await?;
+        let mut ledgers = Vec::with_capacity(rows.len());
+        let mut places = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let ledger = read_row(row, doing)?;
+            places.insert(ledger.key, ledgers.len());
+            ledgers.push(ledger);
+        }
+        let hosts = fetch(
+            &mut transaction,
+            which,
+            format!(
+                "SELECT h.repo, h.pr, h.label, h.service FROM hosts h
+                 JOIN ledgers l ON l.repo = h.repo AND l.pr = h.pr {condition} ORDER BY h.repo, h.pr, h.position"
+            ),
+        )
+        .await?;
+        for row in &hosts {
+            let key = json::key(doing, row)?;
+            let label: String = row.try_get(2).doing(doing)?;
+            let service: Option<String> = row.try_get(3).doing(doing)?;
+            let host = Host {
+                label: HostLabel::parse(label).map_err(|why| corrupt("hosts", key, &why))?,
+                service: service.map(ServiceName::parse).transpose().map_err(|why| corrupt("hosts", key, &why))?,
+            };
+            if let Some(place) = places.get(&key) {
+                ledgers[*place].hosts.push(host);
+            }
+        }
+        let intents = fetch(
+            &mut transaction,
+            which,
+            format!(
+                "SELECT i.repo, i.pr, i.token, i.role, i.attempt, i.asked_at, i.answer FROM intents i
+                 JOIN ledgers l ON l.repo = i.repo AND l.pr = i.pr AND l.generation = i.generation
+                 {condition} ORDER BY i.seq"
+            ),
+        )
+        .await?;
+        for row in &intents {
+            let key = json::key(doing, row)?;
+            let intent = read_intent(row, key, doing)?;
+            if let Some(place) = places.get(&key) {
+                ledgers[*place].intents.push(intent);
+            }
+        }
+        transaction.commit(doing).await?;
+        Ok(ledgers)
+    }
+}
+
+async fn fetch(transaction: &mut Transaction, which: Which, sql: String) -> Result<Vec<sqlx::any::AnyRow>, StoreError> {
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    if let Which::One(key) = which {
+        query = query.bind(key.repo.0.cast_signed()).bind(key.pr.0.cast_signed());
+    }
+    query.fetch_all(transaction.connection()).await.doing("reading ledgers")
+}
+
+/// Who has the label, if it is not this environment.
+async fn insert_host(
+    transaction: &mut Transaction,
+    key: EnvKey,
+    position: i64,
+    host: &Host,
+    doing: &'static str,
+) -> Result<Option<EnvKey>, StoreError> {
+    let done = sqlx::query(
+        "INSERT INTO hosts (label, repo, pr, position, service) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (label) DO NOTHING",
+    )
+    .bind(host.label.as_str())
+    .bind(key.repo.0.cast_signed())
+    .bind(key.pr.0.cast_signed())
+    .bind(position)
+    .bind(host.service.as_ref().map(ServiceName::as_str))
+    .execute(transaction.connection())
+    .await
+    .doing(doing)?;
+    if done.rows_affected() == 1 {
+        return Ok(None);
+    }
+    let row = sqlx::query("SELECT repo, pr FROM hosts WHERE label = $1")
+        .bind(host.label.as_str())
+        .fetch_one(transaction.connection())
+        .await
+        .doing(doing)?;
+    Ok(Some(json::key(doing, &row)?))
+}
+
+async fn upsert_intent(
+    transaction: &mut Transaction,
+    key: EnvKey,
+    generation: i64,
+    intent: &Intent,
+    doing: &'static str,
+) -> Result<(), StoreError> {
+    let done = sqlx::query(
+        "INSERT INTO intents (token, repo, pr, generation, role, attempt, asked_at, answer)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (token) DO UPDATE
+         SET role = excluded.role, attempt = excluded.attempt, asked_at = excluded.asked_at, answer = excluded.answer
+         WHERE intents.repo = excluded.repo AND intents.pr = excluded.pr
+           AND intents.generation = excluded.generation",
+    )
+    .bind(intent.token.0.as_str())
+    .bind(key.repo.0.cast_signed())
+    .bind(key.pr.0.cast_signed())
+    .bind(generation)
+    .bind(json::write(doing, &intent.role)?)
+    .bind(i64::from(intent.attempt))
+    .bind(intent.asked_at.0)
+    .bind(intent.answer.as_ref().map(|answer| json::write(doing, answer)).transpose()?)
+    .execute(transaction.connection())
+    .await
+    .doing(doing)?;
+    if done.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(bug(doing, format!("environment {key}: token {} is another environment's", intent.token.0)))
+    }
+}
+
+fn read_row(row: &sqlx::any::AnyRow, doing: &'static str) -> Result<Ledger, StoreError> {
+    let key = json::key(doing, row)?;
+    let uid: String = row.try_get(2).doing(doing)?;
+    let generation: i64 = row.try_get(3).doing(doing)?;
+    let standing: String = row.try_get(5).doing(doing)?;
+    let standing_at: Option<i64> = row.try_get(6).doing(doing)?;
+    let proven: Option<String> = row.try_get(7).doing(doing)?;
+    let said: String = row.try_get(8).doing(doing)?;
+    Ok(Ledger {
+        key,
+        uid: EnvUid::parse(uid).map_err(|why| corrupt("ledgers", key, &why))?,
+        generation: Generation(u32::try_from(generation).map_err(|why| corrupt("ledgers", key, &why))?),
+        hosts: Vec::new(),
+        enrolled_at: Timestamp(row.try_get(4).doing(doing)?),
+        standing: match (standing.as_str(), standing_at) {
+            ("live", None) => Standing::Live,
+            ("leaving", Some(at)) => Standing::Leaving(Timestamp(at)),
+            ("released", Some(at)) => Standing::Released(Timestamp(at)),
+            (other, at) => return Err(corrupt("ledgers", key, &format!("standing {other:?} at {at:?}"))),
+        },
+        intents: Vec::new(),
+        proven: proven.map(|text| json::read("ledgers", key, &text)).transpose()?,
+        said: json::read("ledgers", key, &said)?,
+    })
+}
+
+fn read_intent(row: &sqlx::any::AnyRow, key: EnvKey, doing: &'static str) -> Result<Intent, StoreError> {
+    let token: String = row.try_get(2).doing(doing)?;
+    let role: String = row.try_get(3).doing(doing)?;
+    let attempt: i64 = row.try_get(4).doing(doing)?;
+    let answer: Option<String> = row.try_get(6).doing(doing)?;
+    let place = || format!("{key} token {token}");
+    Ok(Intent {
+        role: json::read("intents", place(), &role)?,
+        attempt: u32::try_from(attempt).map_err(|why| corrupt("intents", place(), &why))?,
+        asked_at: Timestamp(row.try_get(5).doing(doing)?),
+        answer: answer.map(|text| json::read("intents", place(), &text)).transpose()?,
+        token: Token(token),
+    })
+}
+
+fn standing_columns(standing: Standing) -> (&'static str, Option<i64>) {
+    match standing {
+        Standing::Live => ("live", None),
+        Standing::Leaving(at) => ("leaving", Some(at.0)),
+        Standing::Released(at) => ("released", Some(at.0)),
+    }
+}
+
+fn bug(doing: &'static str, why: String) -> StoreError {
+    StoreError::Bug { doing, why }
+}
+
+fn not_enrolled(doing: &'static str, key: EnvKey) -> StoreError {
+    bug(doing, format!("environment {key} is not enrolled"))
+}
+
+fn corrupt(table: &'static str, row: impl std::fmt::Display, why: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Corrupt { table, row: format!("{row}"), why: why.to_string() }
+}

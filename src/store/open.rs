@@ -1,0 +1,187 @@
+//! Opening and closing: address, lock, connections, migrations.
+//!
+//! Guarantees: a second controller on the same SQLite file is refused by name before it touches the file; the
+//! kernel frees the lock whatever happens to its holder. Migrations run in order, each in a transaction; a
+//! newer schema is refused before anything is written.
+//! Must not know: tables, but for clearing leases that nobody can hold any more.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AnyPool, AssertSqlSafe, ConnectOptions as _, SqlSafeStr as _};
+
+use super::dialect::Dialect;
+use super::error::{Doing as _, StoreError, classify};
+use super::inbox::Inbox;
+use super::{Db, Inner, Store};
+
+/// Every migration ever released, oldest first. A released one is never edited.
+pub(super) const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "first", include_str!("migrations/0001_first.sql"))];
+
+/// Readers on SQLite; connections in all on PostgreSQL.
+const READERS: u32 = 4;
+const CONNECTIONS: u32 = 16;
+
+/// How long a caller waits for a connection before the store counts as unavailable.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Store {
+    /// Opens `sqlite:<path>` or `postgres://…`. Makes the SQLite file and its directories.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let (db, lock) = match url.split_once(':') {
+            Some(("sqlite", rest)) => open_sqlite(rest.strip_prefix("//").unwrap_or(rest)).await?,
+            Some(("postgres" | "postgresql", _)) => (open_postgres(url).await?, None),
+            _ => return Err(address(url, "the scheme is not known")),
+        };
+        if let Err(error) = migrate(&db).await {
+            db.close().await;
+            return Err(error);
+        }
+        if lock.is_some() {
+            // Nobody else has the file open, so no lease of before can be held by anyone.
+            sqlx::query("UPDATE leases SET holder = NULL WHERE holder IS NOT NULL")
+                .execute(&db.writer)
+                .await
+                .doing("clearing leases of the process before")?;
+        }
+        let (inbox, writer) = Inbox::start(db.clone());
+        Ok(Self(Arc::new(Inner { db, inbox, writer: Mutex::new(Some(writer)), lock: Mutex::new(lock) })))
+    }
+
+    /// Closes every connection and frees the file. Writes in progress are finished; later calls fail.
+    pub async fn close(&self) {
+        self.0.db.close().await;
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            writer.abort();
+            let _ = writer.await;
+        }
+        drop(self.0.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+impl Db {
+    async fn close(&self) {
+        self.writer.close().await;
+        self.reader.close().await;
+    }
+}
+
+async fn open_sqlite(path: &str) -> Result<(Db, Option<File>), StoreError> {
+    if path.is_empty() || path.starts_with(":memory:") {
+        return Err(address(&format!("sqlite:{path}"), "a file is needed: memory does not survive a crash"));
+    }
+    let path = std::path::absolute(path).map_err(|error| address(path, &error.to_string()))?;
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)
+            .map_err(|error| address(&path.display().to_string(), &format!("its directory: {error}")))?;
+    }
+    let lock = take_lock(&path)?;
+    let url = SqliteConnectOptions::new().filename(&path).create_if_missing(true).to_url_lossy();
+    let options = AnyConnectOptions::from_str(url.as_str()).doing("opening the store")?.disable_statement_logging();
+    // The first connection makes the file and switches it to WAL; readers come after it.
+    let writer = sqlite_pool(1).connect_with(options.clone()).await.doing("opening the store")?;
+    let reader = sqlite_pool(READERS).connect_lazy_with(options);
+    Ok((Db { dialect: Dialect::Sqlite, writer, reader }, Some(lock)))
+}
+
+fn sqlite_pool(connections: u32) -> sqlx::pool::PoolOptions<sqlx::Any> {
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(PATIENCE)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 5000"] {
+                    sqlx::raw_sql(pragma).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+        })
+}
+
+async fn open_postgres(url: &str) -> Result<Db, StoreError> {
+    let options = AnyConnectOptions::from_str(url)
+        .map_err(|error| address("postgres:…", &error.to_string()))?
+        .disable_statement_logging();
+    let pool: AnyPool = AnyPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(PATIENCE)
+        .connect_with(options)
+        .await
+        .doing("opening the store")?;
+    Ok(Db { dialect: Dialect::Postgres, writer: pool.clone(), reader: pool })
+}
+
+async fn migrate(db: &Db) -> Result<(), StoreError> {
+    let doing = "migrating the store";
+    let migrations = MIGRATIONS.map(|(version, name, sql)| {
+        let sql = AssertSqlSafe(db.dialect.migration(sql)).into_sql_str();
+        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+    });
+    match Migrator::with_migrations(migrations.into()).run(&db.writer).await {
+        Ok(()) => Ok(()),
+        Err(MigrateError::VersionMissing(found)) => {
+            let known = MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or_default();
+            Err(StoreError::TooNew { found, known })
+        }
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(classify(doing, error)),
+        Err(MigrateError::VersionMismatch(version) | MigrateError::Dirty(version)) => Err(StoreError::Corrupt {
+            table: "_sqlx_migrations",
+            row: version.to_string(),
+            why: "the migration that was applied is not the one of this program".to_owned(),
+        }),
+        Err(error) => Err(StoreError::Bug { doing, why: error.to_string() }),
+    }
+}
+
+/// Takes the lock next to the database file and writes our process id into it.
+fn take_lock(path: &Path) -> Result<File, StoreError> {
+    let beside = beside(path, ".lock");
+    let trouble = |error: std::io::Error| address(&path.display().to_string(), &format!("its lock file: {error}"));
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&beside).map_err(trouble)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let holder = match holder.trim() {
+                "" => "another process".to_owned(),
+                pid => format!("process {pid}"),
+            };
+            return Err(StoreError::Locked { path: path.to_owned(), holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(trouble(error)),
+    }
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| write!(file, "{}", std::process::id()))
+        .map_err(trouble)?;
+    Ok(file)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// An address that cannot be used, without what might be a password in it.
+fn address(given: &str, why: &str) -> StoreError {
+    let given = match given.split_once('@') {
+        Some((_, behind)) => format!("…@{behind}"),
+        None => given.to_owned(),
+    };
+    StoreError::Address { given, why: why.to_owned() }
+}
