@@ -4,6 +4,9 @@
 //! whether it is complete; nothing is retried behind the caller's back.
 //! Must not know: environments, plans, the store.
 
+pub mod budget;
+pub mod webhook;
+
 use async_trait::async_trait;
 use secrecy::SecretString;
 
