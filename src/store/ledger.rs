@@ -14,7 +14,7 @@ use super::leases::Lease;
 use super::transaction::Transaction;
 use super::{Store, json};
 use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel, ServiceName};
-use crate::domain::ledger::{Answer, Host, Intent, Ledger, Proof, Said, Standing, Token};
+use crate::domain::ledger::{Answer, Host, Intent, Ledger, Left, Proof, Said, Standing, Token};
 use crate::domain::time::Timestamp;
 
 /// Which ledgers to read; `l` is the ledger's row.
@@ -71,7 +71,7 @@ impl Store {
     }
 
     /// Writes the environment's row before anything else exists: a first one, or the next generation of a
-    /// released one. Enrolling the present generation again does nothing.
+    /// released one. Enrolling the present generation again changes its host names only.
     pub async fn enroll(&self, lease: &Lease, ledger: &Ledger) -> Result<(), StoreError> {
         let doing = "enrolling an environment";
         let key = lease.key;
@@ -90,7 +90,8 @@ impl Store {
             let standing: String = row.try_get(1).doing(doing)?;
             let wanted = i64::from(ledger.generation.0);
             if generation == wanted {
-                return transaction.rollback(doing).await;
+                replace_hosts(&mut transaction, key, &ledger.hosts, doing).await?;
+                return transaction.commit(doing).await;
             }
             if generation > wanted {
                 transaction.rollback(doing).await?;
@@ -104,12 +105,12 @@ impl Store {
         }
         let (standing, standing_at) = standing_columns(ledger.standing);
         sqlx::query(
-            "INSERT INTO ledgers (repo, pr, uid, generation, enrolled_at, standing, standing_at, proven, said)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            "INSERT INTO ledgers (repo, pr, uid, generation, enrolled_at, standing, standing_at, proven, said, left_for)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
              ON CONFLICT (repo, pr) DO UPDATE
              SET uid = excluded.uid, generation = excluded.generation, enrolled_at = excluded.enrolled_at,
                  standing = excluded.standing, standing_at = excluded.standing_at, proven = excluded.proven,
-                 said = excluded.said",
+                 said = excluded.said, left_for = excluded.left_for",
         )
         .bind(key.repo.0.cast_signed())
         .bind(key.pr.0.cast_signed())
@@ -120,25 +121,12 @@ impl Store {
         .bind(standing_at)
         .bind(ledger.proven.as_ref().map(|proven| json::write(doing, proven)).transpose()?)
         .bind(json::write(doing, &ledger.said)?)
+        .bind(ledger.left.as_ref().map(|left| json::write(doing, left)).transpose()?)
         .execute(transaction.connection())
         .await
         .doing(doing)?;
-        for statement in
-            ["DELETE FROM hosts WHERE repo = $1 AND pr = $2", "DELETE FROM intents WHERE repo = $1 AND pr = $2"]
-        {
-            sqlx::query(statement)
-                .bind(key.repo.0.cast_signed())
-                .bind(key.pr.0.cast_signed())
-                .execute(transaction.connection())
-                .await
-                .doing(doing)?;
-        }
-        for (position, host) in (0_i64..).zip(&ledger.hosts) {
-            if let Some(by) = insert_host(&mut transaction, key, position, host, doing).await? {
-                transaction.rollback(doing).await?;
-                return Err(StoreError::HostTaken { label: host.label.clone(), by });
-            }
-        }
+        delete_of(&mut transaction, key, "DELETE FROM intents WHERE repo = $1 AND pr = $2", doing).await?;
+        replace_hosts(&mut transaction, key, &ledger.hosts, doing).await?;
         for intent in &ledger.intents {
             upsert_intent(&mut transaction, key, i64::from(ledger.generation.0), intent, doing).await?;
         }
@@ -184,18 +172,29 @@ impl Store {
         transaction.commit(doing).await
     }
 
-    /// Notes that the environment is being taken away. The first time counts.
-    pub async fn leave(&self, lease: &Lease, at: Timestamp) -> Result<(), StoreError> {
-        self.change_row(
-            lease,
+    /// Notes that the environment is being taken away, and why. The first time counts.
+    pub async fn leave(&self, lease: &Lease, left: &Left) -> Result<(), StoreError> {
+        let doing = "noting that an environment leaves";
+        let mut transaction = Transaction::fenced(self.db(), lease, doing).await?;
+        let done = sqlx::query(
             "UPDATE ledgers
-             SET standing_at = CASE WHEN standing = 'live' THEN $1 ELSE standing_at END,
+             SET left_for = CASE WHEN standing = 'live' THEN $1 ELSE left_for END,
+                 standing_at = CASE WHEN standing = 'live' THEN $2 ELSE standing_at END,
                  standing = CASE WHEN standing = 'live' THEN 'leaving' ELSE standing END
-             WHERE repo = $2 AND pr = $3",
-            at.0,
-            "noting that an environment leaves",
+             WHERE repo = $3 AND pr = $4",
         )
+        .bind(json::write(doing, left)?)
+        .bind(left.at.0)
+        .bind(lease.key.repo.0.cast_signed())
+        .bind(lease.key.pr.0.cast_signed())
+        .execute(transaction.connection())
         .await
+        .doing(doing)?;
+        if done.rows_affected() == 0 {
+            transaction.rollback(doing).await?;
+            return Err(not_enrolled(doing, lease.key));
+        }
+        transaction.commit(doing).await
     }
 
     /// Closes the row: nothing was left at that time. The first time counts.
@@ -260,7 +259,8 @@ impl Store {
             &mut transaction,
             which,
             format!(
-                "SELECT l.repo, l.pr, l.uid, l.generation, l.enrolled_at, l.standing, l.standing_at, l.proven, l.said
+                "SELECT l.repo, l.pr, l.uid, l.generation, l.enrolled_at, l.standing, l.standing_at, l.proven, l.said,
+                        l.left_for
                  FROM ledgers l {condition} ORDER BY l.repo, l.pr"
             ),
         )
@@ -387,6 +387,37 @@ async fn upsert_intent(
     }
 }
 
+/// A label that another environment has is an error; the transaction is then dropped with all it did.
+async fn replace_hosts(
+    transaction: &mut Transaction,
+    key: EnvKey,
+    hosts: &[Host],
+    doing: &'static str,
+) -> Result<(), StoreError> {
+    delete_of(transaction, key, "DELETE FROM hosts WHERE repo = $1 AND pr = $2", doing).await?;
+    for (position, host) in (0_i64..).zip(hosts) {
+        if let Some(by) = insert_host(transaction, key, position, host, doing).await? {
+            return Err(StoreError::HostTaken { label: host.label.clone(), by });
+        }
+    }
+    Ok(())
+}
+
+async fn delete_of(
+    transaction: &mut Transaction,
+    key: EnvKey,
+    sql: &'static str,
+    doing: &'static str,
+) -> Result<(), StoreError> {
+    sqlx::query(sql)
+        .bind(key.repo.0.cast_signed())
+        .bind(key.pr.0.cast_signed())
+        .execute(transaction.connection())
+        .await
+        .doing(doing)?;
+    Ok(())
+}
+
 fn read_row(row: &sqlx::any::AnyRow, doing: &'static str) -> Result<Ledger, StoreError> {
     let key = json::key(doing, row)?;
     let uid: String = row.try_get(2).doing(doing)?;
@@ -395,6 +426,7 @@ fn read_row(row: &sqlx::any::AnyRow, doing: &'static str) -> Result<Ledger, Stor
     let standing_at: Option<i64> = row.try_get(6).doing(doing)?;
     let proven: Option<String> = row.try_get(7).doing(doing)?;
     let said: String = row.try_get(8).doing(doing)?;
+    let left: Option<String> = row.try_get(9).doing(doing)?;
     Ok(Ledger {
         key,
         uid: EnvUid::parse(uid).map_err(|why| corrupt("ledgers", key, &why))?,
@@ -407,6 +439,7 @@ fn read_row(row: &sqlx::any::AnyRow, doing: &'static str) -> Result<Ledger, Stor
             ("released", Some(at)) => Standing::Released(Timestamp(at)),
             (other, at) => return Err(corrupt("ledgers", key, &format!("standing {other:?} at {at:?}"))),
         },
+        left: left.map(|text| json::read("ledgers", key, &text)).transpose()?,
         intents: Vec::new(),
         proven: proven.map(|text| json::read("ledgers", key, &text)).transpose()?,
         said: json::read("ledgers", key, &said)?,

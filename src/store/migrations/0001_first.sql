@@ -60,6 +60,7 @@ CREATE TABLE ledgers (
     standing_at BIGINT,
     proven      TEXT,
     said        TEXT   NOT NULL,
+    left_for    TEXT,
     PRIMARY KEY (repo, pr)
 );
 CREATE INDEX ledgers_unreleased ON ledgers (repo, pr) WHERE standing <> 'released';

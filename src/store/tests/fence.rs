@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::{NOW, TTL, key, lease, ledger, open};
 use crate::domain::assignment::TaskDigest;
+use crate::domain::desired::GoneReason;
 use crate::domain::id::Generation;
-use crate::domain::ledger::{Answer, CommentSaid, Intent, Proof, Role, Said, Token};
+use crate::domain::ledger::{Answer, CommentSaid, Intent, Left, Proof, Role, Said, Token};
 use crate::domain::time::Timestamp;
 use crate::store::{Lease, Store, StoreError};
 
@@ -20,6 +21,10 @@ fn intent() -> Intent {
     Intent { role: Role::Machine, attempt: 1, token, asked_at: NOW, answer: None }
 }
 
+fn left() -> Left {
+    Left { why: GoneReason::Closed, head_sha: None, at: Timestamp(7) }
+}
+
 /// Every method that takes a lease and writes. A new one belongs here.
 const WRITES: [(&str, Write); 8] = [
     ("enroll", |store, lease| Box::pin(async { store.enroll(lease, &ledger(1, 2)).await })),
@@ -27,7 +32,7 @@ const WRITES: [(&str, Write); 8] = [
     ("answer", |store, lease| {
         Box::pin(async { store.answer(lease, &intent().token, &Answer::Accepted("m-1".into())).await })
     }),
-    ("leave", |store, lease| Box::pin(store.leave(lease, Timestamp(7)))),
+    ("leave", |store, lease| Box::pin(store.leave(lease, &left()))),
     ("release", |store, lease| Box::pin(store.release(lease, Timestamp(8)))),
     ("prove", |store, lease| {
         Box::pin(async { store.prove(lease, &Proof { task: TaskDigest("t".into()), at: NOW }).await })
@@ -102,7 +107,7 @@ async fn a_fence_is_never_used_twice() {
     let store = open(&directory).await;
     let third = lease(&store, 1).await;
     assert!(first.fence < second.fence && renewed.fence < third.fence);
-    assert!(matches!(store.leave(&renewed, NOW).await, Err(StoreError::Fenced { .. })), "survived a restart");
+    assert!(matches!(store.leave(&renewed, &left()).await, Err(StoreError::Fenced { .. })), "survived a restart");
 }
 
 #[tokio::test]
