@@ -1,2 +1,7 @@
-//! The `kagero` program.
-fn main() {}
+//! The `kagero` program: arguments → library → exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kagero::cli::main()
+}

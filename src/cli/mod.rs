@@ -1,1 +1,177 @@
 //! The command line: one file per command.
+//!
+//! Guarantees: data on standard output, everything else on standard error; exit codes as documented in
+//! [`Exit`]; no secret in an argument.
+//! Must not know: how anything is done.
+
+mod agent;
+mod api;
+mod config;
+mod demo;
+mod doctor;
+mod env;
+pub mod run;
+mod serve;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::telemetry::{self, LogStyle};
+
+/// Where the operator's configuration is looked for.
+pub const DEFAULT_CONFIG: &str = "kagero.toml";
+
+/// Gives every pull request its own running, seeded copy of the product.
+#[derive(Debug, Parser)]
+#[command(name = "kagero", version, about, max_term_width = 100)]
+struct Arguments {
+    /// The operator's configuration.
+    #[arg(long, short, global = true, env = "KAGERO_CONFIG", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// Write logs as JSON, one object per line.
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controller and the gateway.
+    Serve,
+    /// Show Kagero at work with a stand-in for GitHub and a sample application.
+    Demo(demo::DemoArguments),
+    /// Look at environments and take them away.
+    Env(env::EnvArguments),
+    /// Check and explain configurations.
+    Config(config::ConfigArguments),
+    /// Find out whether this machine and its configuration can do the work.
+    Doctor(doctor::DoctorArguments),
+    /// Print a script that completes commands in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Run one environment's agent. Started by Kagero itself.
+    #[command(hide = true)]
+    Agent(agent::AgentArguments),
+}
+
+/// How a command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Ok,
+    /// It failed.
+    Error,
+    /// The call was wrong.
+    Usage,
+    /// It was cancelled, or took too long.
+    Cancelled,
+    /// Not allowed.
+    Unauthorised,
+    /// The environment has failed.
+    EnvironmentFailed,
+    /// The environment is not there yet.
+    Pending,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Ok => 0,
+            Exit::Error => 1,
+            Exit::Usage => 2,
+            Exit::Cancelled => 3,
+            Exit::Unauthorised => 4,
+            Exit::EnvironmentFailed => 5,
+            Exit::Pending => 8,
+        })
+    }
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    telemetry::init(if arguments.log_json { LogStyle::Json } else { LogStyle::Text });
+    // The agent keeps to one thread: there is one agent per environment.
+    let runtime = match &arguments.command {
+        Command::Agent(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        _ => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+    };
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&anyhow::Error::new(error).context("the runtime could not be started")),
+    };
+    match runtime.block_on(dispatch(arguments)) {
+        Ok(exit) => exit.into(),
+        Err(error) => complain(&error),
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
+    let config = arguments.config;
+    match arguments.command {
+        Command::Serve => serve::run(&config).await,
+        Command::Demo(demo) => demo::run(demo).await,
+        Command::Env(env) => env::run(&config, env).await,
+        Command::Config(command) => config::run(&config, command),
+        Command::Doctor(doctor) => doctor::run(&config, &doctor).await,
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "kagero", &mut out);
+            print_bytes(&out)?;
+            Ok(Exit::Ok)
+        }
+        Command::Agent(agent) => agent::run(&agent).await,
+    }
+}
+
+fn complain(error: &anyhow::Error) -> ExitCode {
+    note(&format!("error: {error:#}"));
+    Exit::Error.into()
+}
+
+/// Writes data to standard output. A reader that went away is not an error.
+fn print(text: &str) -> std::io::Result<()> {
+    print_bytes(text.as_bytes())?;
+    print_bytes(b"\n")
+}
+
+fn print_bytes(bytes: &[u8]) -> std::io::Result<()> {
+    match anstream::stdout().lock().write_all(bytes) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes for people to standard error.
+fn note(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// Prints a value as JSON.
+fn print_json<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
+    Ok(print(&serde_json::to_string_pretty(value)?)?)
+}
+
+/// A table without lines, for people and for `cut`.
+fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING).set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row.clone());
+    }
+    let text = table.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    lines.join("\n")
+}

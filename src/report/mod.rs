@@ -5,6 +5,7 @@
 
 pub mod comment;
 pub mod derive;
+pub mod explain;
 pub mod page;
 pub mod say;
 pub mod view;

@@ -1,0 +1,155 @@
+//! The JSON API that the command line speaks.
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
+
+use crate::controller::{Desk, LogQuery};
+use crate::domain::id::{EnvKey, PrNumber, RepoId};
+use crate::domain::ledger::Ledger;
+use crate::domain::pull::Pins;
+use crate::report::explain::{Explanation, explain};
+use crate::report::view::EnvView;
+use crate::store::StoreError;
+use crate::telemetry::chain;
+
+/// One environment in full.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Detail {
+    /// As people see it.
+    pub view: EnvView,
+    /// Why it is so and what comes next.
+    pub explanation: Explanation,
+    /// Its record, if it has one.
+    pub ledger: Option<Ledger>,
+    /// The newest entries of its journal, newest first.
+    pub journal: Vec<JournalEntry>,
+}
+
+/// A call that was made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// When it began, in milliseconds since the epoch.
+    pub at: i64,
+    /// Which step.
+    pub step: String,
+    /// What it was about.
+    pub detail: serde_json::Value,
+    /// How it ended; `None`: not known.
+    pub outcome: Option<String>,
+}
+
+/// An error as the API tells it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    /// What went wrong and what to do.
+    pub error: String,
+}
+
+/// The API's routes, without authentication.
+pub fn router(desk: Desk) -> Router {
+    Router::new()
+        .route("/api/environments", get(list))
+        .route("/api/environments/{repo}/{pr}", get(show))
+        .route("/api/environments/{repo}/{pr}/logs", get(logs))
+        .route("/api/environments/{repo}/{pr}/destroy", post(destroy))
+        .with_state(desk)
+}
+
+fn failed(error: &StoreError) -> Response {
+    let problem = Problem { error: format!("the store failed: {}", chain(error)) };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(problem)).into_response()
+}
+
+fn unknown(key: EnvKey) -> Response {
+    let problem = Problem { error: format!("no pull request {key} is known; `kagero env list` shows those that are") };
+    (StatusCode::NOT_FOUND, Json(problem)).into_response()
+}
+
+async fn list(State(desk): State<Desk>) -> Response {
+    match list_views(&desk).await {
+        Ok(views) => Json(views).into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn list_views(desk: &Desk) -> Result<Vec<EnvView>, StoreError> {
+    let mut views = Vec::new();
+    for key in desk.keys().await? {
+        let (_, _, decision) = desk.consider(key).await?;
+        views.push(EnvView::clone(&decision.view));
+    }
+    Ok(views)
+}
+
+async fn show(State(desk): State<Desk>, Path((repo, pr)): Path<(u64, u64)>) -> Response {
+    let key = EnvKey { repo: RepoId(repo), pr: PrNumber(pr) };
+    match detail(&desk, key).await {
+        Ok(Some(detail)) => Json(detail).into_response(),
+        Ok(None) => unknown(key),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn detail(desk: &Desk, key: EnvKey) -> Result<Option<Detail>, StoreError> {
+    let (known, seen, decision) = desk.consider(key).await?;
+    if known.pull.is_none() && known.ledger.is_none() {
+        return Ok(None);
+    }
+    let journal = desk.world().store.journal(key, 50).await?;
+    Ok(Some(Detail {
+        explanation: explain(&decision.want, &seen, &decision.plan),
+        view: EnvView::clone(&decision.view),
+        ledger: known.ledger,
+        journal: journal
+            .into_iter()
+            .map(|row| JournalEntry { at: row.at.0, step: row.kind, detail: row.detail, outcome: row.outcome })
+            .collect(),
+    }))
+}
+
+async fn destroy(State(desk): State<Desk>, Path((repo, pr)): Path<(u64, u64)>) -> Response {
+    let key = EnvKey { repo: RepoId(repo), pr: PrNumber(pr) };
+    match request_destroy(&desk, key).await {
+        Ok(true) => StatusCode::ACCEPTED.into_response(),
+        Ok(false) => unknown(key),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn request_destroy(desk: &Desk, key: EnvKey) -> Result<bool, StoreError> {
+    let store = &desk.world().store;
+    if store.pull(key).await?.is_none() {
+        return Ok(false);
+    }
+    let pins = store.pins(key).await?;
+    let pins = Pins { destroy_requested_at: Some(desk.world().clock.now()), ..pins };
+    store.put_pins(key, &pins).await?;
+    tracing::info!(env.key = %key, "an operator asked for the environment to be destroyed");
+    desk.wake(key);
+    Ok(true)
+}
+
+#[derive(Debug, Deserialize)]
+struct LogParameters {
+    service: Option<String>,
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn logs(
+    State(desk): State<Desk>,
+    Path((repo, pr)): Path<(u64, u64)>,
+    Query(parameters): Query<LogParameters>,
+) -> Response {
+    let key = EnvKey { repo: RepoId(repo), pr: PrNumber(pr) };
+    let query = LogQuery { service: parameters.service, follow: parameters.follow };
+    match desk.logs(key, &query).await {
+        Ok(stream) => axum::body::Body::from_stream(stream.map_err(std::io::Error::other)).into_response(),
+        Err(why) => (StatusCode::CONFLICT, Json(Problem { error: why })).into_response(),
+    }
+}
