@@ -1,13 +1,19 @@
-//! The route table: host label → environment. Replaced as a whole, read without a lock.
+//! The route table: host label → environment. Replaced as a whole, read without a lock, watched for
+//! changes.
+//!
+//! Guarantees: what [`Route::destination`] gives is decided by the table alone; an environment that is
+//! being taken away has no upstream, whatever its route says.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::domain::id::EnvUid;
-use crate::report::view::EnvView;
+use crate::report::page::PageKind;
+use crate::report::view::{EnvView, Phase};
 
 /// What stands behind one host label.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +26,37 @@ pub struct Route {
     pub view: Arc<EnvView>,
 }
 
+/// Where a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// To the application.
+    Upstream(SocketAddr),
+    /// To a page of ours.
+    Page(PageKind),
+}
+
+impl Route {
+    /// Where requests for this route go.
+    pub fn destination(&self) -> Destination {
+        match (&self.view.phase, self.upstream) {
+            (Phase::Destroying(_) | Phase::DestroyFailing(_) | Phase::Destroyed(_) | Phase::NotWanted(_), Some(_))
+            | (_, None) => Destination::Page(PageKind::of(&self.view.phase)),
+            (_, Some(upstream)) => Destination::Upstream(upstream),
+        }
+    }
+}
+
 /// A shared, replaceable table of routes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RouteTable {
     routes: Arc<ArcSwap<HashMap<Box<str>, Arc<Route>>>>,
+    version: watch::Sender<u64>,
+}
+
+impl Default for RouteTable {
+    fn default() -> Self {
+        Self { routes: Arc::default(), version: watch::Sender::new(0) }
+    }
 }
 
 impl RouteTable {
@@ -35,6 +68,7 @@ impl RouteTable {
     /// Replaces the whole table.
     pub fn replace(&self, routes: HashMap<Box<str>, Arc<Route>>) {
         self.routes.store(Arc::new(routes));
+        self.version.send_modify(|version| *version += 1);
     }
 
     /// Changes some labels at once: `Some` sets, `None` removes.
@@ -49,6 +83,7 @@ impl RouteTable {
             }
             new
         });
+        self.version.send_modify(|version| *version += 1);
     }
 
     /// The number of routes.
@@ -59,5 +94,15 @@ impl RouteTable {
     /// Whether there is no route.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether the table has ever been filled. Before that, a label that is not in it says nothing.
+    pub fn is_filled(&self) -> bool {
+        *self.version.borrow() > 0
+    }
+
+    /// Resolves each time the table has changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 }
