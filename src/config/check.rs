@@ -3,6 +3,7 @@
 //! Guarantees: everything is reported, not the first finding only.
 
 use super::problem::{Problem, Problems, is_unprintable, printable};
+use super::secret;
 use super::shape::{Exposure, Field, Lines, Need, Shape, Table, TextRule, parse_lasting, show_lasting};
 use super::tree::{Entry, Extent, Kind, Language, Node};
 
@@ -58,7 +59,12 @@ impl Check<'_> {
                     match &node.kind {
                         Kind::Text(text) => self.text(node, text, item, path),
                         Kind::Unreadable => {}
-                        _ => self.wrong_type(node, path, item.expected),
+                        _ => {
+                            if item.exposure == Exposure::Hidden {
+                                self.hide(node);
+                            }
+                            self.wrong_type(node, path, item.expected);
+                        }
                     }
                 }
             }
@@ -66,22 +72,22 @@ impl Check<'_> {
             (Shape::Choice { words, later }, Kind::Text(text)) => self.choice(node, text, words, later, path),
             (Shape::Whole { least, most }, Kind::Whole(number)) => {
                 if number < least || number > most {
-                    let message = format!("`{path}` is {number}, outside {least} to {most}");
-                    self.problems.push(Problem::new(node.span.clone(), message, format!("expected {least} to {most}")));
+                    let message = format!("`{path}` is {number}, but has to be {}", range(*least, *most));
+                    self.problems.push(Problem::new(node.span.clone(), message, "out of range"));
                 }
             }
             (Shape::Lasting { least, most }, Kind::Text(text)) => match parse_lasting(text) {
                 Some(lasting) if lasting < *least || lasting > *most => {
                     let range = format!("{} to {}", show_lasting(*least), show_lasting(*most));
-                    let message = format!("`{path}` is {text}, outside {range}");
-                    self.problems.push(Problem::new(node.span.clone(), message, format!("expected {range}")));
+                    let message = format!("`{path}` is {text}, but has to be from {range}");
+                    self.problems.push(Problem::new(node.span.clone(), message, "out of range"));
                 }
                 Some(_) => {}
                 None => self.refused(node, text, path, "a length of time such as 90s, 15m, 2h or 14d", Exposure::Open),
             },
             (shape, _) => {
-                if let Shape::Text(TextRule { exposure: Exposure::Hidden, .. }) = shape {
-                    self.problems.mask(node.span.clone());
+                if holds_secrets(shape) {
+                    self.hide(node);
                 }
                 let expected = expected(shape);
                 self.wrong_type(node, path, &expected);
@@ -180,7 +186,26 @@ impl Check<'_> {
         });
     }
 
+    /// Keeps a value from being shown, whatever it is made of.
+    fn hide(&mut self, node: &Node) {
+        match &node.kind {
+            Kind::Map(entries) => {
+                // A table under a [header] has the header's place, which may be shown.
+                if entries.iter().any(|entry| node.span.contains(&entry.key_span.start)) {
+                    self.problems.mask(node.span.clone());
+                }
+                entries.iter().for_each(|entry| self.hide(&entry.value));
+            }
+            Kind::List(items) => items.iter().for_each(|item| self.hide(item)),
+            _ => self.problems.mask(node.span.clone()),
+        }
+    }
+
     fn unknown(&mut self, entry: &Entry, table: &'static Table, path: &str) {
+        // A slip in the key of a secret must not put the secret on the screen.
+        if self.language == Language::Toml && secret::is_likely_in(&entry.key) {
+            self.hide(&entry.value);
+        }
         let shown = printable(&entry.key, 60);
         let whole = join(path, &shown);
         let problem = if table.later.contains(&entry.key.as_str()) {
@@ -214,16 +239,32 @@ impl Check<'_> {
     }
 }
 
+fn holds_secrets(shape: &Shape) -> bool {
+    match shape {
+        Shape::Text(rule) | Shape::List { item: rule, .. } => rule.exposure == Exposure::Hidden,
+        Shape::Named { value, .. } => holds_secrets(value),
+        _ => false,
+    }
+}
+
 fn expected(shape: &Shape) -> String {
     match shape {
         Shape::Table(_) | Shape::Named { .. } => "a table of keys".to_owned(),
-        Shape::List { item, .. } => format!("a list; each item {}", item.expected),
+        Shape::List { item, .. } => format!("a list of texts, each of them {}", item.expected),
         Shape::Text(rule) => rule.expected.to_owned(),
         Shape::Choice { words, .. } => one_of(words),
         Shape::Flag => "true or false".to_owned(),
-        Shape::Whole { least, most } => format!("a whole number from {least} to {most}"),
+        Shape::Whole { least, most } => format!("a whole number, {}", range(*least, *most)),
         Shape::Lasting { .. } => "a length of time such as 90s, 15m, 2h or 14d".to_owned(),
-        Shape::Either(scalar, _) => expected(scalar),
+        Shape::Either(scalar, _) => format!("{} or a table of keys", expected(scalar)),
+    }
+}
+
+fn range(least: i64, most: i64) -> String {
+    match most {
+        i64::MAX => format!("at least {least}"),
+        most if most == least => least.to_string(),
+        most => format!("from {least} to {most}"),
     }
 }
 

@@ -37,6 +37,9 @@ pub use repo::combine;
 pub use secret::{Secret, Surroundings};
 pub use server::{Server, parse_server};
 
+/// Where a repository keeps its configuration.
+pub const REPO_FILE: &str = ".kagero.yml";
+
 /// Reads and validates `kagero.toml`, secrets included. Relative paths begin at its folder.
 pub fn load_server(path: &Path) -> Result<Server, ConfigErrors> {
     let name = path.display().to_string();

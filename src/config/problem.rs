@@ -13,7 +13,7 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 pub type Span = Range<usize>;
 
 /// More findings than this are counted, not shown: a hostile file could hold tens of thousands.
-const MOST_SHOWN: usize = 30;
+const MOST_SHOWN: usize = 20;
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -77,10 +77,11 @@ impl ConfigErrors {
     }
 
     fn terminal(&self) -> String {
+        // No lines around the finding: they could hold what must not be shown.
         let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode())
             .with_links(false)
             .with_width(100)
-            .with_context_lines(1);
+            .with_context_lines(0);
         let mut out = String::new();
         // Writing to a `String` cannot fail; should the drawing refuse a place, plain text still says it all.
         if handler.render_report(&mut out, self).is_err() {

@@ -6,6 +6,12 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
+/// Whether a key, known or not, is one whose value may be a secret.
+pub fn is_likely_in(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["secret", "key", "password", "token", "url", "credential"].iter().any(|word| key.contains(word))
+}
+
 /// A larger file is no secret.
 const MOST_BYTES: u64 = 64 * 1024;
 

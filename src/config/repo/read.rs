@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::check::check;
 use crate::config::problem::{ConfigErrors, Problem, Problems, Span};
 use crate::config::shape::Table;
-use crate::config::tree::{Kind, Language, parse};
+use crate::config::tree::{Extent, Kind, Language, parse};
 use crate::config::view::{View, text_of};
 use crate::domain::id::{SeedName, ServiceName};
 use crate::domain::policy::{
@@ -37,7 +37,9 @@ pub fn parse_repo(title: &str, text: &str) -> Result<File, ConfigErrors> {
     let (node, extent) = parse(Language::Yaml, text, &mut problems);
     check(&node, &REPO, Language::Yaml, extent, &mut problems);
     let view = View::new(&node, &REPO);
-    forbid_contradictions(view, &mut problems);
+    if extent == Extent::Whole {
+        forbid_contradictions(view, &mut problems);
+    }
     let file = file(view);
     match file {
         Some(file) if problems.is_empty() => Ok(file),

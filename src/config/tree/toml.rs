@@ -4,21 +4,19 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Entry, Extent, Kind, Node, duplicate};
-use crate::config::problem::{Problem, Problems, Span};
-
-/// A line whose key contains one of these may hold a secret, and is not shown when its syntax is wrong.
-const SENSITIVE: [&str; 5] = ["secret", "private_key", "password", "token", "url"];
+use crate::config::problem::{Problem, Problems};
+use crate::config::secret;
 
 pub(super) fn parse(text: &str, problems: &mut Problems) -> (Node, Extent) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut extent = Extent::Whole;
     for error in errors {
         let span = error.span().unwrap_or(0..0);
+        hide_line(text, span.start, problems);
         if error.message().starts_with("duplicate key") {
             problems.push(duplicate(text.get(span.clone()).unwrap_or("the key").trim_matches(['"', '\'']), span));
         } else {
             extent = Extent::Part;
-            mask_line(text, span.start, problems);
             problems.push(Problem::new(span, format!("not valid TOML: {}", error.message()), ""));
         }
     }
@@ -53,14 +51,26 @@ fn map(table: DeTable<'_>) -> Kind {
     Kind::Map(entries)
 }
 
-fn mask_line(text: &str, at: usize, problems: &mut Problems) {
+/// A line that cannot be read may still hold a secret: a value where one belongs, or a part of a key that
+/// was pasted.
+fn hide_line(text: &str, at: usize, problems: &mut Problems) {
     let (before, after) = text.split_at_checked(at).unwrap_or((text, ""));
     let start = before.rfind('\n').map_or(0, |at| at + 1);
-    let end = at + after.find('\n').unwrap_or(after.len());
+    let end = before.len() + after.find('\n').unwrap_or(after.len());
     let line = text.get(start..end).unwrap_or_default();
-    let Some((key, _)) = line.split_once('=') else { return };
-    if SENSITIVE.iter().any(|word| key.to_ascii_lowercase().contains(word)) {
-        let value: Span = start + key.len() + 1..end;
-        problems.mask(value);
+    match line.split_once('=') {
+        _ if line.starts_with('[') => {}
+        Some((key, _)) if is_key(key) => {
+            if secret::is_likely_in(key) {
+                problems.mask(start + key.len() + 1..end);
+            }
+        }
+        _ => problems.mask(start..end),
     }
+}
+
+fn is_key(text: &str) -> bool {
+    text.len() <= 40
+        && text.trim().starts_with(|c: char| c.is_ascii_lowercase())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'.' | b' '))
 }

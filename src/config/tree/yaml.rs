@@ -76,10 +76,10 @@ impl<'t> Reader<'t, '_> {
         match (self.next)()? {
             Ok(event) => Some(event),
             Err((at, message)) => {
-                let help = if message.contains("tab") {
-                    "indent with spaces"
-                } else {
-                    "check indentation, quotes and brackets here and on the line before"
+                let help = match message.as_str() {
+                    message if message.contains("tab") => "indent with spaces",
+                    message if message.contains("recursion") => "nothing in this file nests that deep",
+                    _ => "check indentation, quotes and brackets here and on the line before",
                 };
                 self.stop(Problem::new(at..at, format!("not valid YAML: {message}"), "").help(help));
                 None
