@@ -1,0 +1,152 @@
+//! What texts may be: one rule per kind of value, shared by both files.
+
+use std::net::SocketAddr;
+
+use url::Url;
+
+use crate::domain::id::{InstallId, RepoName, SeedName, ServiceName};
+
+use super::secret;
+use super::shape::{Exposure, Lines, TextRule, line};
+
+/// An installation's name.
+pub static INSTALL: TextRule = line(
+    "2 to 20 lower-case letters, digits or hyphens, a letter first",
+    Some("^[a-z][a-z0-9-]*[a-z0-9]$"),
+    20,
+    |text| InstallId::parse(text).is_ok(),
+);
+/// `address:port`.
+pub static ADDRESS: TextRule = line("an address and a port such as 127.0.0.1:8080", Some(":[0-9]{1,5}$"), 60, |text| {
+    text.parse::<SocketAddr>().is_ok()
+});
+/// A web address.
+pub static WEB_URL: TextRule = line(
+    "an address that begins with http:// or https://, without user, query or fragment",
+    Some("^https?://"),
+    300,
+    |text| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && is_plain(&url)),
+);
+/// Where git clones from.
+pub static CLONE_URL: TextRule = line(
+    "an address that begins with https://, http:// or file://, without user, query or fragment",
+    Some("^(https?|file)://"),
+    300,
+    |text| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https" | "file") && is_plain(&url)),
+);
+/// A domain.
+pub static DOMAIN: TextRule = line(
+    "a domain such as preview.example.com, in lower case, at most 180 characters",
+    Some("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"),
+    180,
+    |text| {
+        text.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        })
+    },
+);
+/// The store.
+pub static STORE: TextRule = TextRule {
+    expected: "sqlite:<path>, or postgres://<user>@<host>/<database>",
+    pattern: Some("^(sqlite|postgres|postgresql):."),
+    accept: |text| {
+        text.strip_prefix("sqlite:").is_some_and(|path| !path.trim_start_matches('/').is_empty() && !path.contains('?'))
+            || ["postgres://", "postgresql://"]
+                .iter()
+                .any(|scheme| text.starts_with(scheme) && Url::parse(text).is_ok())
+    },
+    longest: 1_000,
+    lines: Lines::One,
+    exposure: Exposure::Hidden,
+};
+/// A reference to a secret.
+pub static SECRET: TextRule = TextRule {
+    expected: "a reference to a secret, never the secret itself: file:<path> or env:<NAME>",
+    pattern: Some("^(file|env):."),
+    accept: |text| secret::Reference::parse(text).is_some(),
+    longest: 1_000,
+    lines: Lines::One,
+    exposure: Exposure::Hidden,
+};
+/// A path.
+pub static PATH: TextRule =
+    line("a path, relative to the folder of this file or absolute", Some("^[^\\u0000]+$"), 1_000, |text| {
+        !text.is_empty()
+    });
+/// A path that does not depend on where the file lies.
+pub static ABSOLUTE_PATH: TextRule = line("an absolute path", Some("^/"), 1_000, |text| {
+    text.starts_with('/') && !text.split('/').any(|part| part == "..")
+});
+/// An account of the operating system.
+pub static USER: TextRule = line("the name of an account, such as postgres", Some("^[a-z_][a-z0-9_-]*$"), 32, |text| {
+    text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
+});
+/// `host:port`.
+pub static HOST_PORT: TextRule =
+    line("a host and a port such as db.staging:5432", Some("^[^\\s/@]+:[0-9]{1,5}$"), 260, |text| {
+        text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains(['/', '@', ' ', '*']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        })
+    });
+/// The name of a seed.
+pub static SEED: TextRule =
+    line("1 to 30 lower-case letters, digits, hyphens or underscores", Some("^[a-z0-9_-]{1,30}$"), 30, |text| {
+        SeedName::parse(text).is_ok()
+    });
+/// `owner/name` or `owner/*`.
+pub static REPOSITORY: TextRule = line(
+    "owner/name, or owner/* for all of an owner's",
+    Some("^[A-Za-z0-9._-]+/(\\*|[A-Za-z0-9._-]+)$"),
+    201,
+    |text| {
+        RepoName::parse(text).is_ok()
+            || text.strip_suffix("/*").is_some_and(|owner| RepoName::parse(&format!("{owner}/x")).is_ok())
+    },
+);
+/// A label on GitHub.
+pub static LABEL: TextRule = line("the name of a label, 1 to 50 characters", Some("^\\S(.*\\S)?$"), 50, |text| {
+    !text.is_empty() && text.trim() == text
+});
+/// The name of an environment variable that may be set.
+pub static VARIABLE: TextRule = line(
+    "capital letters, digits and underscores, and none of PORT, DATABASE_URL, PATH, KAGERO_… and LD_…, which are set by Kagero",
+    Some("^(?!(PORT|DATABASE_URL|PATH)$)(?!KAGERO_)(?!LD_)[A-Z_][A-Z0-9_]*$"),
+    100,
+    |text| {
+        text.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+            && !matches!(text, "PORT" | "DATABASE_URL" | "PATH")
+            && !text.starts_with("KAGERO_")
+            && !text.starts_with("LD_")
+    },
+);
+/// What an environment variable is set to.
+pub static VALUE: TextRule =
+    TextRule { lines: Lines::Many, ..line("a text; numbers and true/false in quotes", None, 4_000, |_| true) };
+/// A command.
+pub static COMMAND: TextRule =
+    TextRule { lines: Lines::Many, ..line("a shell command", Some("\\S"), 4_000, |text| !text.trim().is_empty()) };
+/// The name of a service.
+pub static SERVICE: TextRule = line(
+    "1 to 20 lower-case letters, digits or hyphens, a letter first",
+    Some("^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$"),
+    20,
+    |text| ServiceName::parse(text).is_ok(),
+);
+/// A path that tells whether a service is ready.
+pub static HEALTH: TextRule = line("a path such as /healthz", Some("^/[!-~]*$"), 200, |text| {
+    text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic()) && !text.contains('#')
+});
+/// A branch, with `*` and `**`.
+pub static BRANCH: TextRule =
+    line("the name of a branch, with * for any part and ** for any parts", Some("^[^\\s~^:?\\\\\\[]+$"), 250, |text| {
+        !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || "~^:?\\[".contains(c))
+    });
+
+fn is_plain(url: &Url) -> bool {
+    url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none()
+}

@@ -1,0 +1,312 @@
+//! The keys of `kagero.toml`.
+
+use std::time::Duration;
+
+use crate::config::rules;
+use crate::config::shape::{Field, Shape, Table, default, optional, required};
+
+const fn whole(least: i64, most: i64) -> Shape {
+    Shape::Whole { least, most }
+}
+
+const fn lasting(least: Duration, most: Duration) -> Shape {
+    Shape::Lasting { least, most }
+}
+
+const fn choice(words: &'static [&'static str]) -> Shape {
+    Shape::Choice { words, later: &[] }
+}
+
+/// A table that may be left out as a whole.
+const fn group(key: &'static str, table: &'static Table, without: &'static str, about: &'static str) -> Field {
+    optional(key, Shape::Table(table), without, about)
+}
+
+/// The whole file.
+pub static SERVER: Table = Table {
+    fields: &[
+        default(
+            "name",
+            Shape::Text(&rules::INSTALL),
+            "kagero",
+            "The installation's name. Every resource carries it: two installations on one host or in one account must not share it.",
+        ),
+        required(
+            "repositories",
+            Shape::List { item: &rules::REPOSITORY, least: 1, most: 1_000 },
+            "repositories = [\"acme/*\"]",
+            "Repositories that may have environments at all.",
+        ),
+        optional(
+            "public_url",
+            Shape::Text(&rules::WEB_URL),
+            "http:// and listen.http",
+            "Where people and GitHub reach the controller.",
+        ),
+        default(
+            "state_dir",
+            Shape::Text(&rules::PATH),
+            "state",
+            "Where machines, databases and clones live on this host.",
+        ),
+        group("listen", &LISTEN, "its defaults", "Where Kagero listens."),
+        group("gateway", &GATEWAY, "its defaults", "Where previews are reached: `https://pr-12-shop.<domain>`."),
+        group("store", &STORE, "its defaults", "Where records are kept."),
+        required(
+            "github",
+            Shape::Table(&GITHUB),
+            "[github] with app_id, private_key and webhook_secrets",
+            "The GitHub App.",
+        ),
+        group("compute", &COMPUTE, "its defaults", "What environments run on."),
+        group("database", &DATABASE, "its defaults", "Database servers."),
+        optional(
+            "seeds",
+            Shape::Named { name: &rules::SEED, value: &Shape::Table(&SEED), most: 200 },
+            "no databases",
+            "Golden data that databases are cloned from, by name.",
+        ),
+        group("limits", &LIMITS, "its defaults", "How much may exist at once."),
+        group("pace", &PACE, "its defaults", "How often what is looked at."),
+        group("labels", &LABELS, "its defaults", "Labels with a meaning."),
+        optional(
+            "secrets",
+            Shape::Named { name: &rules::VARIABLE, value: &Shape::Text(&rules::SECRET), most: 200 },
+            "none",
+            "Secrets for environments, by the name of the variable. A repository gets those that the `.kagero.yml` on its base branch names; any repository of `repositories` can name any of them.",
+        ),
+        group("allow", &ALLOW, "this host only", "Where things may be destroyed, besides this host."),
+    ],
+    later: &["notify", "lanes", "lifetime", "access", "budget"],
+};
+
+pub(super) static LISTEN: Table = Table {
+    fields: &[
+        default("http", Shape::Text(&rules::ADDRESS), "127.0.0.1:8080", "Webhooks, dashboard and API."),
+        default("gateway", Shape::Text(&rules::ADDRESS), "127.0.0.1:8081", "Previews."),
+    ],
+    later: &[],
+};
+
+pub(super) static GATEWAY: Table = Table {
+    fields: &[
+        default(
+            "domain",
+            Shape::Text(&rules::DOMAIN),
+            "preview.localhost",
+            "Every name below it has to lead to the gateway (a wildcard DNS record).",
+        ),
+        optional("scheme", choice(&["http", "https"]), "that of public_url", "How links to previews begin."),
+        optional(
+            "port",
+            whole(1, 65_535),
+            "the port of listen.gateway for http, none for https",
+            "The port in links to previews.",
+        ),
+    ],
+    later: &[],
+};
+
+pub(super) static STORE: Table = Table {
+    fields: &[optional(
+        "url",
+        Shape::Text(&rules::STORE),
+        "sqlite:<state_dir>/kagero.db",
+        "`sqlite:<path>`. `postgres://…` is not available in this build yet.",
+    )],
+    later: &[],
+};
+
+pub(super) static GITHUB: Table = Table {
+    fields: &[
+        required("app_id", whole(1, i64::MAX), "app_id = 123456", "The App's number."),
+        required(
+            "private_key",
+            Shape::Text(&rules::SECRET),
+            "private_key = \"file:github-app.pem\"",
+            "The App's private key.",
+        ),
+        required(
+            "webhook_secrets",
+            Shape::List { item: &rules::SECRET, least: 1, most: 5 },
+            "webhook_secrets = [\"env:WEBHOOK_SECRET\"]",
+            "Secrets that deliveries may be signed with, the current one first. Two while one is being replaced.",
+        ),
+        default(
+            "api_url",
+            Shape::Text(&rules::WEB_URL),
+            "https://api.github.com",
+            "The REST API; `https://<host>/api/v3` for GitHub Enterprise Server.",
+        ),
+        optional(
+            "web_url",
+            Shape::Text(&rules::WEB_URL),
+            "https://github.com, or the host of another api_url",
+            "Where people read pull requests.",
+        ),
+        optional(
+            "clone_base",
+            Shape::Text(&rules::CLONE_URL),
+            "web_url",
+            "Repositories are cloned from `<clone_base>/<owner>/<name>.git`.",
+        ),
+    ],
+    later: &["oauth"],
+};
+
+pub(super) static COMPUTE: Table = Table {
+    fields: &[
+        default(
+            "kind",
+            Shape::Choice { words: &["local"], later: &["ec2"] },
+            "local",
+            "`local`: processes on this host.",
+        ),
+        default(
+            "sandbox",
+            choice(&["require", "best_effort"]),
+            "require",
+            "What to do where the host offers no sandbox: run nothing, or run with less isolation and say so.",
+        ),
+        optional(
+            "read_only_paths",
+            Shape::List { item: &rules::ABSOLUTE_PATH, least: 0, most: 100 },
+            "only the system's own folders",
+            "Further paths that processes of pull requests may read.",
+        ),
+        optional(
+            "path",
+            Shape::List { item: &rules::ABSOLUTE_PATH, least: 0, most: 50 },
+            "the system's PATH",
+            "Folders put before `PATH`; they are readable too.",
+        ),
+    ],
+    later: &["region", "account", "vpc", "subnets", "ami", "instance_types"],
+};
+
+pub(super) static DATABASE: Table = Table {
+    fields: &[group(
+        "postgres",
+        &POSTGRES,
+        "a private server, if a seed is for postgres",
+        "The PostgreSQL server that databases are cloned on.",
+    )],
+    later: &["mysql", "rds", "aurora"],
+};
+
+pub(super) static POSTGRES: Table = Table {
+    fields: &[
+        optional(
+            "server",
+            choice(&["private"]),
+            "private, unless url is set",
+            "`private`: one that Kagero starts and stops, under `state_dir`.",
+        ),
+        optional(
+            "url",
+            Shape::Text(&rules::SECRET),
+            "a private server",
+            "The address of a server that is there, as a secret, with a role that may create databases and roles. The server has to be named in `allow.database_servers` too.",
+        ),
+        optional(
+            "bin_dir",
+            Shape::Text(&rules::ABSOLUTE_PATH),
+            "where the system keeps them",
+            "Where `postgres`, `initdb`, `pg_restore` and `psql` are.",
+        ),
+        optional(
+            "user",
+            Shape::Text(&rules::USER),
+            "the account of Kagero, or postgres if that is root",
+            "The account that the private server runs as.",
+        ),
+    ],
+    later: &[],
+};
+
+pub(super) static SEED: Table = Table {
+    fields: &[
+        required("engine", choice(&["postgres", "sqlite"]), "engine = \"postgres\"", "What the data is for."),
+        required("path", Shape::Text(&rules::PATH), "path = \"seeds/golden.dump\"", "The dump or database file."),
+        default(
+            "format",
+            choice(&["auto", "plain", "custom", "directory", "sqlite"]),
+            "auto",
+            "How it is written; `auto` finds out by looking.",
+        ),
+    ],
+    later: &["masks", "verify"],
+};
+
+pub(super) static LIMITS: Table = Table {
+    fields: &[
+        default(
+            "environments",
+            whole(1, 10_000),
+            "20",
+            "Environments that may hold resources at once; further ones queue.",
+        ),
+        optional("per_repository", whole(1, 10_000), "the same as environments", "The same for one repository."),
+        default(
+            "attempts",
+            whole(1, 20),
+            "3",
+            "Attempts at one machine, one database or one commit before it is shown as failed.",
+        ),
+        default("builds", whole(1, 64), "2", "Commits that are built at once."),
+    ],
+    later: &[],
+};
+
+pub(super) static PACE: Table = Table {
+    fields: &[
+        default(
+            "busy",
+            lasting(Duration::from_millis(50), Duration::from_mins(5)),
+            "1s",
+            "Between two looks while something is being made or taken away.",
+        ),
+        default(
+            "idle",
+            lasting(Duration::from_millis(200), Duration::from_hours(1)),
+            "1m",
+            "Between two looks while everything is as it should be.",
+        ),
+        default(
+            "comment",
+            lasting(Duration::ZERO, Duration::from_mins(10)),
+            "30s",
+            "The shortest time between two changes of one comment.",
+        ),
+        default(
+            "grace",
+            lasting(Duration::ZERO, Duration::from_hours(1)),
+            "30s",
+            "After asking for something, not finding it for that long proves nothing.",
+        ),
+    ],
+    later: &[],
+};
+
+pub(super) static LABELS: Table = Table {
+    fields: &[
+        default(
+            "on",
+            Shape::Text(&rules::LABEL),
+            "preview",
+            "Opts a pull request in, where `trigger.mode` or `trigger.bots` is `on_label`.",
+        ),
+        default("off", Shape::Text(&rules::LABEL), "preview:off", "Opts a pull request out; wins over everything."),
+    ],
+    later: &["keep", "public"],
+};
+
+pub(super) static ALLOW: Table = Table {
+    fields: &[optional(
+        "database_servers",
+        Shape::List { item: &rules::HOST_PORT, least: 1, most: 20 },
+        "none",
+        "Servers that databases may be dropped on, as `host:port`. Needed for `database.postgres.url`.",
+    )],
+    later: &["accounts", "regions", "vpcs"],
+};

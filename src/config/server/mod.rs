@@ -1,0 +1,246 @@
+//! `kagero.toml`, valid: what the operator has decided. It always wins over what a repository says.
+//!
+//! Guarantees: every value is usable as it stands; paths are absolute; secrets have been read; the list of
+//! repositories is not empty.
+
+mod keys;
+mod read;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::domain::id::{InstallId, SeedName};
+use crate::domain::policy::{AllowList, Engine, Labels, Limits, LinkBase, Pace, Policy, RepoConfig};
+
+use super::explain::Row;
+use super::secret::Secret;
+
+pub use keys::SERVER;
+pub use read::parse_server;
+
+/// The operator's configuration.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// `name`: this installation's name.
+    pub install: InstallId,
+    /// `[listen]`: where we listen.
+    pub listen: Listen,
+    /// `public_url`: where people and GitHub reach the controller. Ends without a slash.
+    pub public_url: String,
+    /// `[gateway]`: where previews are reached.
+    pub gateway: Gateway,
+    /// `[store]`: where records are kept.
+    pub store: Store,
+    /// `state_dir`: where machines, databases and clones live on this host.
+    pub state_dir: PathBuf,
+    /// `[github]`: the App.
+    pub github: GitHub,
+    /// `[compute]`: what machines are.
+    pub compute: Compute,
+    /// `[database.postgres]`: the server that databases are cloned on; `None` if there is neither a table
+    /// nor a seed for it.
+    pub postgres: Option<Postgres>,
+    /// `[seeds.<name>]`: golden data.
+    pub seeds: BTreeMap<SeedName, Seed>,
+    /// `[limits]` without `builds`.
+    pub limits: Limits,
+    /// `limits.builds`: commits that are built at once.
+    pub builds: u32,
+    /// `[pace]`.
+    pub pace: Pace,
+    /// `[labels]`.
+    pub labels: Labels,
+    /// `repositories`: `owner/name` or `owner/*`; never empty.
+    pub repositories: Vec<String>,
+    /// `[secrets]`: handed to repositories that name them.
+    pub secrets: BTreeMap<String, Secret>,
+    /// `allow.database_servers`: `host:port` of servers outside this host that databases may be dropped on.
+    pub database_servers: Vec<String>,
+    /// For the log at start: things that are allowed but should be put right.
+    pub warnings: Vec<String>,
+    pub(super) explained: Vec<Row>,
+}
+
+/// Where we listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// Webhooks, dashboard and API.
+    pub http: SocketAddr,
+    /// Previews.
+    pub gateway: SocketAddr,
+}
+
+/// Where previews are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Previews are `<label>.<domain>`.
+    pub domain: String,
+    /// How their addresses are written.
+    pub link: LinkBase,
+}
+
+/// Where records are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    /// A file.
+    Sqlite {
+        /// The file; its folder may have to be made.
+        path: PathBuf,
+    },
+}
+
+/// The GitHub App.
+#[derive(Debug, Clone)]
+pub struct GitHub {
+    /// Its number.
+    pub app_id: u64,
+    /// Its private key, PEM.
+    pub private_key: Secret,
+    /// The REST API. Ends without a slash.
+    pub api_url: String,
+    /// Where people read pull requests. Ends without a slash.
+    pub web_url: String,
+    /// Repositories are cloned from `<clone_base>/<owner>/<name>.git`. Ends without a slash.
+    pub clone_base: String,
+    /// Secrets that deliveries are signed with; the first is the current one. Never empty.
+    pub webhook_secrets: Vec<Secret>,
+}
+
+/// What machines are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compute {
+    /// Child processes on this host.
+    Local(LocalCompute),
+}
+
+/// Machines as child processes on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalCompute {
+    /// Paths that processes of pull requests may read besides the system's own.
+    pub read_only_paths: Vec<PathBuf>,
+    /// Folders put before `PATH`; they are readable too.
+    pub path: Vec<PathBuf>,
+    /// What to do where no sandbox is to be had.
+    pub sandbox: SandboxRule,
+}
+
+/// What to do where no sandbox is to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxRule {
+    /// Run nothing.
+    Require,
+    /// Run with the best there is, and say so.
+    BestEffort,
+}
+
+/// The PostgreSQL server that databases are cloned on.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    /// Ours, or one that is there.
+    pub server: PostgresServer,
+    /// Where `postgres`, `initdb`, `pg_restore` and `psql` are; `None`: where the system keeps them.
+    pub bin_dir: Option<PathBuf>,
+}
+
+/// A PostgreSQL server.
+#[derive(Debug, Clone)]
+pub enum PostgresServer {
+    /// Started and stopped by us, under `state_dir`.
+    Private {
+        /// The account it runs as; `None`: ours, or `postgres` if we are root.
+        user: Option<String>,
+    },
+    /// One that is there.
+    External {
+        /// Its address, with a role that may create databases and roles.
+        url: Secret,
+    },
+}
+
+/// Golden data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seed {
+    /// The engine that it is for.
+    pub engine: Engine,
+    /// The dump or database file.
+    pub path: PathBuf,
+    /// How it is written.
+    pub format: SeedFormat,
+}
+
+/// How golden data is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeedFormat {
+    /// Found out by looking.
+    Auto,
+    /// SQL text.
+    Plain,
+    /// `pg_dump --format=custom`.
+    Custom,
+    /// `pg_dump --format=directory`.
+    Directory,
+    /// A database file of SQLite's.
+    Sqlite,
+}
+
+impl Server {
+    /// What decisions are bound by.
+    ///
+    /// The allow-list holds what the configuration knows: this host, its state directory and the database
+    /// servers that were named. The address of a private PostgreSQL server is known once it runs: whoever
+    /// starts it adds it to `allow.networks`.
+    pub fn policy(&self) -> Policy {
+        let mut networks = vec!["host".to_owned()];
+        networks.extend(self.database_servers.iter().cloned());
+        Policy {
+            install: self.install.clone(),
+            domain: self.gateway.domain.clone(),
+            link: self.gateway.link.clone(),
+            repositories: self.repositories.clone(),
+            limits: self.limits,
+            pace: self.pace,
+            labels: self.labels.clone(),
+            allow: AllowList {
+                accounts: vec![self.state_dir.display().to_string()],
+                regions: vec!["local".to_owned()],
+                networks,
+            },
+        }
+    }
+
+    /// What a repository asks for that this installation does not have, as sentences for people; empty if
+    /// all of it is there.
+    pub fn cannot_serve(&self, wanted: &RepoConfig) -> Vec<String> {
+        let mut lacking = Vec::new();
+        if let Some(database) = &wanted.database {
+            let name = &database.seed;
+            match self.seeds.get(name) {
+                None => lacking.push(format!(
+                    "the seed `{name}` is not set up here: ask the operator to add [seeds.{name}] to kagero.toml"
+                )),
+                Some(seed) if seed.engine != database.engine => lacking.push(format!(
+                    "the seed `{name}` is for {}, but `database.engine` is {}",
+                    engine_name(seed.engine),
+                    engine_name(database.engine)
+                )),
+                Some(_) => {}
+            }
+        }
+        for name in &wanted.secrets {
+            if !self.secrets.contains_key(name) {
+                lacking.push(format!(
+                    "the secret `{name}` is not set up here: ask the operator to add it to [secrets] in kagero.toml"
+                ));
+            }
+        }
+        lacking
+    }
+}
+
+fn engine_name(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Postgres => "postgres",
+        Engine::Sqlite => "sqlite",
+    }
+}

@@ -1,0 +1,327 @@
+//! From what was written to what is usable.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use secrecy::ExposeSecret as _;
+use url::Url;
+
+use crate::config::check::check;
+use crate::config::explain;
+use crate::config::problem::{ConfigErrors, Problem, Problems, Span};
+use crate::config::secret::{self, Secret, Surroundings};
+use crate::config::tree::{Language, parse};
+use crate::config::view::{View, Written, text_of};
+use crate::domain::id::{InstallId, SeedName};
+use crate::domain::policy::{Engine, Labels, Limits, LinkBase, Pace};
+
+use super::keys::{self, SERVER};
+use super::{
+    Compute, Gateway, GitHub, Listen, LocalCompute, Postgres, PostgresServer, SandboxRule, Seed, SeedFormat, Server,
+    Store,
+};
+
+/// Reads the text of a `kagero.toml`. `name` is how messages call it.
+pub fn parse_server(name: &str, text: &str, around: Surroundings<'_>) -> Result<Server, ConfigErrors> {
+    let mut problems = Problems::default();
+    let (node, extent) = parse(Language::Toml, text, &mut problems);
+    check(&node, &SERVER, Language::Toml, extent, &mut problems);
+    let mut reader = Reader { around, problems, warnings: Vec::new() };
+    let view = View::new(&node, &SERVER);
+    let server = reader.server(view);
+    let Reader { mut problems, warnings, .. } = reader;
+    match server {
+        Some(mut server) if problems.is_empty() => {
+            server.warnings = warnings;
+            server.explained = explain::rows(view, "kagero.toml");
+            Ok(server)
+        }
+        _ => {
+            if problems.is_empty() {
+                problems.push(Problem::new(
+                    0..0,
+                    "a value was accepted that cannot be used; this is a mistake in Kagero",
+                    "",
+                ));
+            }
+            problems.into_errors(name, text).and(Err(ConfigErrors::unreadable(name, "unusable".to_owned(), "")))
+        }
+    }
+}
+
+struct Reader<'e> {
+    around: Surroundings<'e>,
+    problems: Problems,
+    warnings: Vec<String>,
+}
+
+impl Reader<'_> {
+    /// Every part is read before the first that failed ends it, so that all findings come at once.
+    fn server(&mut self, view: View<'_>) -> Option<Server> {
+        let install = view.text("name").and_then(|name| InstallId::parse(name.text).ok());
+        let listen = listen(view.table("listen", &keys::LISTEN));
+        let public_url = view
+            .text("public_url")
+            .map_or_else(|| listen.map(|listen| local_url(listen.http)), |url| Some(base(url.text)));
+        let gateway = gateway(view.table("gateway", &keys::GATEWAY), listen, public_url.as_deref());
+        let state_dir = view.text("state_dir").map(|path| self.around.path(path.text));
+        let store = self.store(view.table("store", &keys::STORE), state_dir.as_ref());
+        let github = self.github(view.table("github", &keys::GITHUB));
+        let compute = compute(view.table("compute", &keys::COMPUTE));
+        let seeds = self.seeds(view);
+        let database_servers: Vec<String> = view
+            .table("allow", &keys::ALLOW)
+            .list("database_servers")
+            .iter()
+            .map(|host| host.text.to_owned())
+            .collect();
+        let postgres = self.postgres(view, &seeds, &database_servers);
+        let labels = self.labels(view.table("labels", &keys::LABELS));
+        let secrets = self.secrets(view);
+        let limits_view = view.table("limits", &keys::LIMITS);
+        Some(Server {
+            install: install?,
+            listen: listen?,
+            public_url: public_url?,
+            gateway: gateway?,
+            store: store?,
+            state_dir: state_dir?,
+            github: github?,
+            compute: compute?,
+            postgres,
+            seeds,
+            limits: limits(limits_view)?,
+            builds: limits_view.whole("builds")?,
+            pace: pace(view.table("pace", &keys::PACE))?,
+            labels: labels?,
+            repositories: view.list("repositories").iter().map(|name| name.text.to_owned()).collect(),
+            secrets,
+            database_servers,
+            warnings: Vec::new(),
+            explained: Vec::new(),
+        })
+    }
+
+    fn store(&mut self, view: View<'_>, state_dir: Option<&PathBuf>) -> Option<Store> {
+        let Some(url) = view.text("url") else {
+            return (view.written("url").is_none())
+                .then(|| state_dir.map(|dir| Store::Sqlite { path: dir.join("kagero.db") }))?;
+        };
+        if let Some(path) = url.text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return Some(Store::Sqlite { path: self.around.path(path) });
+        }
+        // The one place that says which stores this build has.
+        self.problems.mask(url.span.clone());
+        let message = "a store on PostgreSQL is not available in this build yet";
+        self.problems.push(Problem::new(url.span, message, "not yet").help("use sqlite:<path>"));
+        None
+    }
+
+    fn github(&mut self, view: View<'_>) -> Option<GitHub> {
+        let private_key = view.text("private_key").and_then(|key| self.secret(&key));
+        if let Some(key) = &private_key
+            && !key.value.expose_secret().contains("-----BEGIN")
+        {
+            let problem =
+                Problem::new(view.span("private_key"), "`github.private_key` does not hold a private key", "");
+            self.problems
+                .push(problem.help("download the key from the App's settings: a file that begins with -----BEGIN"));
+        }
+        let webhook_secrets: Vec<Secret> =
+            view.list("webhook_secrets").iter().filter_map(|written| self.secret(written)).collect();
+        let api_url = base(view.text("api_url")?.text);
+        let web_url = match view.text("web_url") {
+            Some(url) => base(url.text),
+            None if api_url == "https://api.github.com" => "https://github.com".to_owned(),
+            None => Url::parse(&api_url).ok()?.origin().ascii_serialization(),
+        };
+        let clone_base = view.text("clone_base").map_or_else(|| web_url.clone(), |url| base(url.text));
+        Some(GitHub {
+            app_id: view.whole("app_id")?,
+            private_key: private_key?,
+            api_url,
+            web_url,
+            clone_base,
+            webhook_secrets,
+        })
+    }
+
+    fn seeds(&mut self, view: View<'_>) -> BTreeMap<SeedName, Seed> {
+        let mut seeds = BTreeMap::new();
+        for entry in view.named("seeds") {
+            let seed = View::new(&entry.value, &keys::SEED);
+            let engine = seed.text("engine").and_then(|engine| engine_of(engine.text));
+            let format = seed.text("format").and_then(|format| format_of(format.text));
+            let (Some(engine), Some(format), Some(path), Ok(name)) =
+                (engine, format, seed.text("path"), SeedName::parse(entry.key.as_str()))
+            else {
+                continue;
+            };
+            if format != SeedFormat::Auto && (format == SeedFormat::Sqlite) != (engine == Engine::Sqlite) {
+                let message = format!("`seeds.{name}.format` does not go with its engine");
+                let help = "engine sqlite takes format sqlite; engine postgres takes plain, custom or directory";
+                self.problems.push(Problem::new(seed.span("format"), message, "").help(help));
+            }
+            seeds.insert(name, Seed { engine, path: self.around.path(path.text), format });
+        }
+        seeds
+    }
+
+    fn postgres(&mut self, view: View<'_>, seeds: &BTreeMap<SeedName, Seed>, allowed: &[String]) -> Option<Postgres> {
+        let view = view.table("database", &keys::DATABASE);
+        let written = view.written("postgres").is_some();
+        if !written && !seeds.values().any(|seed| seed.engine == Engine::Postgres) {
+            return None;
+        }
+        let view = view.table("postgres", &keys::POSTGRES);
+        let user = view.text("user").map(|user| user.text.to_owned());
+        let server = match view.text("url") {
+            None => PostgresServer::Private { user },
+            Some(url) => {
+                for key in ["server", "user"] {
+                    if let Some(entry) = view.written(key) {
+                        let message = format!("`database.postgres.{key}` has no meaning together with `url`");
+                        self.problems
+                            .push(Problem::new(entry.key_span.clone(), message, "").help("remove one of the two"));
+                    }
+                }
+                let secret = self.secret(&url)?;
+                self.external(&url.span, &secret, allowed);
+                PostgresServer::External { url: secret }
+            }
+        };
+        Some(Postgres { server, bin_dir: view.text("bin_dir").map(|dir| PathBuf::from(dir.text)) })
+    }
+
+    fn external(&mut self, span: &Span, secret: &Secret, allowed: &[String]) {
+        let url = Url::parse(secret.value.expose_secret()).ok();
+        let url = url.filter(|url| matches!(url.scheme(), "postgres" | "postgresql") && url.host_str().is_some());
+        let Some(url) = url else {
+            let message = format!("the secret {} is not the address of a PostgreSQL server", secret.reference);
+            self.problems.push(
+                Problem::new(span.clone(), message, "")
+                    .help("it has to be postgres://<user>:<password>@<host>:<port>/<database>"),
+            );
+            return;
+        };
+        let server = format!("{}:{}", url.host_str().unwrap_or_default(), url.port().unwrap_or(5432));
+        if !allowed.contains(&server) {
+            let message = format!("the server of {} is not in `allow.database_servers`", secret.reference);
+            let help = "databases are dropped there: name the server as host:port in [allow], to be sure that it is the right one";
+            self.problems.push(Problem::new(span.clone(), message, "").help(help));
+        }
+    }
+
+    fn labels(&mut self, view: View<'_>) -> Option<Labels> {
+        let (on, off) = (view.text("on")?, view.text("off")?);
+        // GitHub does not tell labels apart by case.
+        if on.text.to_lowercase() == off.text.to_lowercase() {
+            let span = if view.written("off").is_some() { off.span } else { on.span };
+            self.problems.push(
+                Problem::new(span, "`labels.on` and `labels.off` are the same label", "")
+                    .help("give them different names"),
+            );
+        }
+        Some(Labels { on: on.text.to_owned(), off: off.text.to_owned() })
+    }
+
+    fn secrets(&mut self, view: View<'_>) -> BTreeMap<String, Secret> {
+        let written = view.named("secrets").iter();
+        written.filter_map(|entry| Some((entry.key.clone(), self.secret(&text_of(&entry.value)?)?))).collect()
+    }
+
+    fn secret(&mut self, written: &Written<'_>) -> Option<Secret> {
+        // What is no reference has been reported by the check, and must not be looked at further.
+        secret::Reference::parse(written.text)?;
+        match secret::resolve(written.text, self.around) {
+            Ok((secret, warning)) => {
+                self.warnings.extend(warning);
+                Some(secret)
+            }
+            Err(error) => {
+                self.problems.push(Problem::new(written.span.clone(), error.to_string(), "").help(error.help()));
+                None
+            }
+        }
+    }
+}
+
+fn listen(view: View<'_>) -> Option<Listen> {
+    Some(Listen { http: view.text("http")?.text.parse().ok()?, gateway: view.text("gateway")?.text.parse().ok()? })
+}
+
+fn gateway(view: View<'_>, listen: Option<Listen>, public_url: Option<&str>) -> Option<Gateway> {
+    let public_scheme = if public_url?.starts_with("https:") { "https" } else { "http" };
+    let scheme = view.text("scheme").map_or(public_scheme, |scheme| scheme.text).to_owned();
+    let usual = if scheme == "https" { 443 } else { 80 };
+    let port = match view.whole::<u16>("port") {
+        Some(port) => port,
+        None if scheme == "https" => usual,
+        None => listen?.gateway.port(),
+    };
+    let port = (port != usual).then_some(port);
+    Some(Gateway { domain: view.text("domain")?.text.to_owned(), link: LinkBase { scheme, port } })
+}
+
+fn compute(view: View<'_>) -> Option<Compute> {
+    let paths = |key| view.list(key).iter().map(|path| PathBuf::from(path.text)).collect();
+    let sandbox = match view.text("sandbox")?.text {
+        "require" => SandboxRule::Require,
+        "best_effort" => SandboxRule::BestEffort,
+        _ => return None,
+    };
+    match view.text("kind")?.text {
+        "local" => Some(Compute::Local(LocalCompute {
+            read_only_paths: paths("read_only_paths"),
+            path: paths("path"),
+            sandbox,
+        })),
+        _ => None,
+    }
+}
+
+fn limits(view: View<'_>) -> Option<Limits> {
+    let environments = view.whole("environments")?;
+    let per_repository = view.whole("per_repository").unwrap_or(environments);
+    Some(Limits { environments, per_repository, attempts: view.whole("attempts")? })
+}
+
+fn pace(view: View<'_>) -> Option<Pace> {
+    Some(Pace {
+        busy: view.lasting("busy")?,
+        idle: view.lasting("idle")?,
+        comment: view.lasting("comment")?,
+        grace: view.lasting("grace")?,
+    })
+}
+
+fn engine_of(text: &str) -> Option<Engine> {
+    match text {
+        "postgres" => Some(Engine::Postgres),
+        "sqlite" => Some(Engine::Sqlite),
+        _ => None,
+    }
+}
+
+fn format_of(text: &str) -> Option<SeedFormat> {
+    match text {
+        "auto" => Some(SeedFormat::Auto),
+        "plain" => Some(SeedFormat::Plain),
+        "custom" => Some(SeedFormat::Custom),
+        "directory" => Some(SeedFormat::Directory),
+        "sqlite" => Some(SeedFormat::Sqlite),
+        _ => None,
+    }
+}
+
+/// What this host calls itself, where nothing else was said.
+fn local_url(at: SocketAddr) -> String {
+    if at.ip().is_unspecified() { format!("http://localhost:{}", at.port()) } else { format!("http://{at}") }
+}
+
+/// An address to append paths to.
+fn base(url: &str) -> String {
+    url.trim_end_matches('/').to_owned()
+}

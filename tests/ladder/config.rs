@@ -1,1 +1,0 @@
-//! Tests of config: see the module docs of what is tested.

@@ -1,0 +1,196 @@
+//! Reader, schema, documentation and examples say the same.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use kagero::config::{reference, schema};
+use kagero::domain::policy::RepoSetting;
+use serde_json::Value;
+
+use super::{here, read_server};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
+}
+
+/// The committed file has to be what the tables make; `KAGERO_BLESS=1` writes it.
+fn assert_current(path: &Path, wanted: &str) {
+    if std::env::var_os("KAGERO_BLESS").is_some() {
+        std::fs::write(path, wanted).unwrap();
+    }
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(committed == wanted, "{} is not current: run the tests once with KAGERO_BLESS=1", path.display());
+}
+
+#[test]
+fn the_committed_schemas_are_current() {
+    for (name, schema) in [("kagero.toml.json", schema::server()), ("kagero.yml.json", schema::repo())] {
+        let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
+        assert_current(&root().join("docs/schema").join(name), &text);
+        jsonschema::draft7::meta::validate(&schema).unwrap();
+    }
+}
+
+#[test]
+fn the_committed_reference_is_current() {
+    let path = root().join("docs/configuration.md");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    for (file, keys) in [("kagero.toml", reference::server()), (".kagero.yml", reference::repo())] {
+        let (begin, end) = (format!("<!-- begin: keys of {file} -->\n"), format!("<!-- end: keys of {file} -->"));
+        let from = text.find(&begin).unwrap() + begin.len();
+        let to = text.find(&end).unwrap();
+        text.replace_range(from..to, &keys);
+    }
+    assert_current(&path, &text);
+}
+
+/// Paths of all properties; names of the author's as `<name>`.
+fn paths(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
+    if let Some(properties) = schema["properties"].as_object() {
+        for (key, inner) in properties {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            paths(inner, &path, found);
+            found.insert(path);
+        }
+    }
+    if schema["additionalProperties"].is_object() {
+        paths(&schema["additionalProperties"], &format!("{path}.<name>"), found);
+    }
+    for inner in schema["anyOf"].as_array().into_iter().flatten() {
+        paths(inner, path, found);
+    }
+}
+
+#[test]
+fn every_documented_key_is_in_the_schema_and_the_other_way_round() {
+    let docs = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    for (file, schema) in [("kagero.toml", schema::server()), (".kagero.yml", schema::repo())] {
+        let (_, section) = docs.split_once(&format!("<!-- begin: keys of {file} -->")).unwrap();
+        let (section, _) = section.split_once("<!-- end").unwrap();
+        let documented: BTreeSet<String> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(key, _)| key.to_owned()))
+            .collect();
+        let mut known = BTreeSet::new();
+        paths(&schema, "", &mut known);
+        // Tables are documented by their keys.
+        let tables: BTreeSet<String> = known
+            .iter()
+            .filter(|key| !documented.contains(*key) && known.iter().any(|other| other.starts_with(&format!("{key}."))))
+            .cloned()
+            .collect();
+        let known: BTreeSet<String> = known.difference(&tables).cloned().collect();
+        assert!(documented.len() > 20, "{file}: {documented:?}");
+        assert_eq!(documented, known, "{file}");
+    }
+}
+
+fn yaml_block<'d>(docs: &'d str, language: &str) -> Vec<&'d str> {
+    let fence = format!("```{language}\n");
+    docs.split(&fence).skip(1).map(|rest| rest.split_once("```").unwrap().0).collect()
+}
+
+#[test]
+fn examples_are_accepted_by_reader_and_schema() {
+    let docs = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let example = std::fs::read_to_string(root().join("kagero.example.toml")).unwrap();
+    let example = example.replace("file:secrets/stripe-test-key", "env:HOOK");
+    let (server, repo) = validators();
+    let mut tried = 0;
+    for text in yaml_block(&docs, "toml").into_iter().chain([example.as_str()]) {
+        if let Err(errors) = read_server(text) {
+            panic!("{}", errors.render(kagero::config::RenderStyle::Plain));
+        }
+        assert!(server.is_valid(&toml_value(text)), "{text}");
+        tried += 1;
+    }
+    for text in yaml_block(&docs, "yaml") {
+        match kagero::config::combine(Some(text), Some(text), "main", "x") {
+            RepoSetting::Valid(_) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(repo.is_valid(&yaml_value(text)), "{text}");
+        tried += 1;
+    }
+    assert_eq!(tried, 3);
+}
+
+fn validators() -> (jsonschema::Validator, jsonschema::Validator) {
+    (jsonschema::draft7::new(&schema::server()).unwrap(), jsonschema::draft7::new(&schema::repo()).unwrap())
+}
+
+fn toml_value(text: &str) -> Value {
+    serde_json::to_value(toml::from_str::<toml::Value>(text).unwrap()).unwrap()
+}
+
+fn yaml_value(text: &str) -> Value {
+    serde_saphyr::from_str(text).unwrap()
+}
+
+/// The samples in which only the schema's kind of error is made.
+#[test]
+fn schema_and_reader_refuse_the_same_files() {
+    let (server, repo) = validators();
+    for name in ["unknown-keys", "wrong-types", "not-supported-yet", "names", "nothing", "many"] {
+        let text = std::fs::read_to_string(here().join(format!("broken/{name}.yml"))).unwrap();
+        assert!(!repo.is_valid(&yaml_value(&text)), "{name}");
+    }
+    for name in ["missing", "misplaced", "wrong-values", "secrets"] {
+        let text = std::fs::read_to_string(here().join(format!("broken/{name}.toml"))).unwrap();
+        assert!(!server.is_valid(&toml_value(&text)), "{name}");
+    }
+}
+
+/// One change at a time, so that each of them is what decides.
+#[test]
+fn schema_and_reader_agree_on_single_changes() {
+    let (_, repo) = validators();
+    let base = "services: {web: {run: x, public: true}}\n";
+    for (line, accepted) in [
+        ("", true),
+        ("version: 1", true),
+        ("version: 2", false),
+        ("version: '1'", false),
+        ("build: make", true),
+        ("build: ''", false),
+        ("build: {run: make}", true),
+        ("build: {run: make, timeout: 5m}", true),
+        ("build: {timeout: 5m}", false),
+        ("build: {run: make, timeout: 5}", false),
+        ("build: [make]", false),
+        ("build:", false),
+        ("database: none", true),
+        ("database: nothing", false),
+        ("database: {engine: postgres}", true),
+        ("database: {engine: oracle}", false),
+        ("database: {seed: golden}", false),
+        ("database: {engine: postgres, lane: rds}", false),
+        ("database: {engine: postgres, seed: 'a b'}", false),
+        ("env: {A_1: x}", true),
+        ("env: {}", true),
+        ("env: {a: x}", false),
+        ("env: {PORT: x}", false),
+        ("env: {PORTAL: x}", true),
+        ("env: {PATH: x}", false),
+        ("env: {LD_X: x}", false),
+        ("env: {KAGERO_X: x}", false),
+        ("env: {A: 1}", false),
+        ("secrets: []", true),
+        ("secrets: [A]", true),
+        ("secrets: [DATABASE_URL]", false),
+        ("secrets: A", false),
+        ("trigger: {mode: on_label, draft: run, forks: never, bots: run, base_branches: [main, 'r/**']}", true),
+        ("trigger: {base_branches: []}", false),
+        ("trigger: {base_branches: ['a b']}", false),
+        ("trigger: {mode: manual}", false),
+        ("trigger: {}", true),
+        ("lifetime: {max_age: 3d}", true),
+        ("lifetime: {max_age: 3w}", false),
+        ("checks: {}", false),
+    ] {
+        let text = format!("{base}{line}\n");
+        let read = kagero::config::repo::parse_repo(".kagero.yml", &text);
+        assert_eq!(read.is_ok(), accepted, "reader: {line}: {read:?}");
+        assert_eq!(repo.is_valid(&yaml_value(&text)), accepted, "schema: {line}");
+    }
+}

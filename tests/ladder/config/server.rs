@@ -1,0 +1,145 @@
+//! `kagero.toml`, valid: defaults, secrets, policy.
+
+use std::path::Path;
+use std::time::Duration;
+
+use kagero::config::server::{Compute, PostgresServer, SandboxRule, SeedFormat, Store};
+use kagero::config::{RenderStyle, explain, load_server};
+use kagero::domain::policy::{Engine, RepoSetting};
+use secrecy::ExposeSecret as _;
+
+use super::{folder, read_server};
+
+const SMALLEST: &str = r#"
+repositories = ["acme/*"]
+
+[github]
+app_id = 7
+private_key = "file:key.pem"
+webhook_secrets = ["env:HOOK"]
+
+[seeds.golden]
+engine = "postgres"
+path = "golden.dump"
+"#;
+
+#[test]
+fn a_file_of_ten_lines_is_enough() {
+    let server = read_server(SMALLEST).unwrap();
+    assert_eq!(server.install.as_str(), "kagero");
+    assert_eq!(server.public_url, "http://127.0.0.1:8080");
+    assert_eq!((server.gateway.link.scheme.as_str(), server.gateway.link.port), ("http", Some(8081)));
+    assert_eq!(server.github.web_url, "https://github.com");
+    assert_eq!(server.github.clone_base, "https://github.com");
+    let Store::Sqlite { path } = &server.store;
+    assert!(path.is_absolute() && path.ends_with("state/kagero.db"), "{path:?}");
+    let Compute::Local(local) = &server.compute;
+    assert_eq!(local.sandbox, SandboxRule::Require);
+    let postgres = server.postgres.as_ref().unwrap();
+    assert!(matches!(postgres.server, PostgresServer::Private { user: None }));
+    let seed = server.seeds.values().next().unwrap();
+    assert_eq!((seed.engine, seed.format), (Engine::Postgres, SeedFormat::Auto));
+    assert!(seed.path.is_absolute());
+    assert!(server.warnings.is_empty());
+
+    let policy = server.policy();
+    assert_eq!(policy.limits.environments, policy.limits.per_repository);
+    assert_eq!(policy.repositories, ["acme/*"]);
+    assert_eq!(policy.allow.accounts, [server.state_dir.to_str().unwrap()]);
+    assert_eq!(policy.allow.networks, ["host"]);
+    assert_eq!(policy.pace.comment, Duration::from_secs(30));
+}
+
+#[test]
+fn links_follow_scheme_and_port() {
+    let link = |more: &str| read_server(&format!("{more}\n{SMALLEST}")).unwrap().gateway.link;
+    let https = link("public_url = \"https://kagero.example.com/\"");
+    assert_eq!((https.scheme.as_str(), https.port), ("https", None));
+    let odd = link("public_url = \"https://k.example.com\"\ngateway = {port = 8443}");
+    assert_eq!(odd.port, Some(8443));
+    let plain = link("gateway = {scheme = \"http\", port = 80}");
+    assert_eq!((plain.scheme.as_str(), plain.port), ("http", None));
+    let open = read_server(&format!("listen = {{http = \"0.0.0.0:9000\"}}\n{SMALLEST}")).unwrap();
+    assert_eq!(open.public_url, "http://localhost:9000");
+}
+
+#[test]
+fn another_github_brings_its_own_web_address() {
+    let text = SMALLEST.replace("app_id = 7", "app_id = 7\napi_url = \"https://ghe.example.com/api/v3/\"");
+    let github = read_server(&text).unwrap().github;
+    assert_eq!(github.api_url, "https://ghe.example.com/api/v3");
+    assert_eq!(github.clone_base, "https://ghe.example.com");
+}
+
+#[test]
+fn secrets_are_read_and_never_shown() {
+    let server = read_server(SMALLEST).unwrap();
+    assert_eq!(server.github.webhook_secrets[0].value.expose_secret(), "hunter2-hook");
+    assert!(!format!("{server:?}").contains("hunter2"));
+    let rows = explain::server(&server);
+    let row = rows.iter().find(|row| row.key == "github.webhook_secrets").unwrap();
+    assert_eq!(row.value, "env:HOOK");
+}
+
+#[test]
+fn a_secret_file_that_others_can_read_is_warned_about() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = folder();
+    let file = folder.path().join("kagero.toml");
+    std::fs::write(&file, SMALLEST.replace("env:HOOK", "file:hook")).unwrap();
+    std::fs::write(folder.path().join("hook"), "hunter2\n").unwrap();
+    let with_mode = |mode| {
+        std::fs::set_permissions(folder.path().join("hook"), std::fs::Permissions::from_mode(mode)).unwrap();
+        load_server(&file).unwrap()
+    };
+    let strict = with_mode(0o640);
+    assert_eq!(strict.github.webhook_secrets[0].value.expose_secret(), "hunter2");
+    assert_eq!(strict.warnings, Vec::<String>::new());
+    let loose = with_mode(0o644);
+    assert_eq!(loose.warnings.len(), 1);
+    assert!(loose.warnings[0].contains("mode 644") && !loose.warnings[0].contains("hunter2"));
+}
+
+#[test]
+fn a_server_of_ones_own_has_to_be_named_twice() {
+    let with = |allow: &str| read_server(&format!("{SMALLEST}\n[database.postgres]\nurl = \"env:PG\"\n{allow}"));
+    let errors = with("").unwrap_err();
+    assert!(errors.render(RenderStyle::Plain).contains("not in `allow.database_servers`"));
+    assert!(with("[allow]\ndatabase_servers = [\"db.production:5432\"]").is_err());
+    let server = with("[allow]\ndatabase_servers = [\"db.staging:5432\"]").unwrap();
+    assert_eq!(server.policy().allow.networks, ["host", "db.staging:5432"]);
+    assert!(matches!(server.postgres.unwrap().server, PostgresServer::External { .. }));
+}
+
+#[test]
+fn repositories_can_only_ask_for_what_is_set_up() {
+    let server = read_server(SMALLEST).unwrap();
+    let wanted = |text: &str| match kagero::config::combine(Some(text), Some(text), "main", "x") {
+        RepoSetting::Valid(config) => server.cannot_serve(&config),
+        other => panic!("{other:?}"),
+    };
+    let services = "services: {web: {run: x, public: true}}\n";
+    assert_eq!(wanted(&format!("{services}database: {{engine: postgres}}")), Vec::<String>::new());
+    let lacking = wanted(&format!("{services}database: {{engine: postgres, seed: huge}}\nsecrets: [STRIPE]"));
+    assert_eq!(lacking.len(), 2, "{lacking:?}");
+    assert!(wanted(&format!("{services}database: {{engine: sqlite}}"))[0].contains("is for postgres"));
+}
+
+#[test]
+fn every_key_is_explained_with_its_origin() {
+    let server = read_server(SMALLEST).unwrap();
+    let lines: Vec<String> =
+        explain::server(&server).iter().map(|row| format!("{} = {} [{}]", row.key, row.value, row.source)).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn relative_paths_begin_at_the_folder_of_the_file() {
+    let folder = folder();
+    let file = folder.path().join("kagero.toml");
+    let text = SMALLEST.replace("\"env:HOOK\"", "\"file:key.pem\"");
+    std::fs::write(&file, format!("state_dir = \"here\"\nstore = {{url = \"sqlite:///var/k.db\"}}\n{text}")).unwrap();
+    let server = load_server(&file).unwrap();
+    assert_eq!(server.state_dir, folder.path().join("here"));
+    assert_eq!(server.store, Store::Sqlite { path: Path::new("/var/k.db").to_path_buf() });
+}
