@@ -119,7 +119,7 @@ pub(crate) fn check(root: &Path) -> Vec<Finding> {
         .filter(|(path, _)| !path.starts_with("tests/tidy"))
         .flat_map(|(path, text)| {
             let mut findings = check_words(path, text);
-            if path.ends_with(".rs") {
+            if Path::new(path).extension().is_some_and(|extension| extension == "rs") {
                 findings.extend(check_rust(path, text));
             }
             findings
@@ -383,8 +383,7 @@ fn test_modules(tokens: &[Token]) -> Vec<std::ops::Range<usize>> {
 fn read_below(root: &Path, below: &str, files: &mut Vec<(String, String)>) {
     const FOREIGN: [&str; 5] = ["target", ".git", "node_modules", ".kagero", ".tools"];
     let directory = root.join(below);
-    let mut entries: Vec<_> =
-        fs::read_dir(&directory).expect("a directory of the project can be read").filter_map(Result::ok).collect();
+    let mut entries: Vec<_> = fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok).collect();
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let name = entry.file_name().to_string_lossy().into_owned();

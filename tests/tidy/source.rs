@@ -247,7 +247,7 @@ fn spell_out(tokens: &[Token], mut at: usize, mut path: Vec<String>, found: &mut
             Some("self") => {}
             Some(word) => path.push(word.to_owned()),
             // `*`, or something that is no path.
-            None => {}
+            None => (),
         }
         at += 1;
         if token.word().is_some() && tokens.get(at).is_some_and(|next| next.is("::")) {
