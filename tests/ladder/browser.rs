@@ -148,24 +148,27 @@ impl Browser {
     }
 }
 
-/// The chromedriver process. Chromium and its children are of its process group and end with it.
+/// Runs the driver and ends the process group when this process, which holds the other end of its input, is
+/// gone: no test that is killed leaves a browser behind.
+const GUARD: &str = r#""$@" </dev/null & exec >&-; read -r _; kill -KILL 0"#;
+
+/// The guard, in whose process group chromedriver, Chromium and all of its children run.
 struct Driver(Child);
 
 impl Driver {
     /// The driver and the port that it has chosen.
     fn start(chromedriver: &Path, home: &Path) -> (Self, u16) {
-        // setpriv: should this process be killed, the kernel ends the driver, and the driver's end ends Chromium.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "--"])
+        let child = Command::new("sh")
+            .args(["-c", GUARD, "guard"])
             .arg(chromedriver)
             .arg("--port=0")
             .env("HOME", home)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot run setpriv (package util-linux): {error}"));
+            .unwrap();
         let mut driver = Self(child);
         let mut seen = String::new();
         let mut words = BufReader::new(driver.0.stdout.take().unwrap());
@@ -279,6 +282,15 @@ mod tests {
         assert!(owner.await.unwrap_err().is_panic());
         assert!(!is_alive(group));
         assert!(!home.exists(), "{} is left", home.display());
+    }
+
+    #[tokio::test]
+    async fn a_browser_ends_with_the_process_that_started_it() {
+        let mut browser = Browser::start().await;
+        let group = browser.driver.group();
+        // The kernel closes the pipe in the same way when this process is killed.
+        drop(browser.driver.0.stdin.take());
+        eventually("Chromium ends", PATIENCE, async || !is_alive(group)).await;
     }
 
     #[test]

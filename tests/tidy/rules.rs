@@ -159,23 +159,23 @@ impl File<'_> {
 
 fn imports(file: &File<'_>, findings: &mut Vec<Finding>) {
     let [top, ..] = file.module.as_slice() else { return };
-    let Some((_, allowed)) = MAP.iter().find(|(name, _)| name == top) else {
+    let on_map = |module: &str| MAP.iter().any(|(name, _)| *name == module);
+    if !on_map(top) {
         findings.push(file.finding(1, PLACED, format!("MAP does not know the module {top}")));
         return;
-    };
+    }
+    let here = file.module.join("::");
+    let lines_of_map = MAP.iter().filter(|(name, _)| is_within(&here, name));
+    let allowed: Vec<&str> = lines_of_map.flat_map(|(_, allowed)| allowed.iter().copied()).collect();
     for named in source::named(&file.tokens, &file.module) {
         let path = named.path.join("::");
-        let Some(other) = named.path.first().filter(|first| MAP.iter().any(|(name, _)| name == first)) else {
-            continue;
-        };
-        let permitted = other == top || allowed.iter().any(|entry| is_within(&path, entry));
-        if !permitted {
-            findings.push(file.finding(named.line, IMPORTS, format!("{top} names crate::{path}")));
+        let Some(other) = named.path.first().filter(|first| on_map(first)) else { continue };
+        if other != top && !allowed.iter().any(|entry| is_within(&path, entry)) {
+            findings.push(file.finding(named.line, IMPORTS, format!("{here} names crate::{path}")));
         }
-        let here = file.module.join("::");
         for (one, stranger) in STRANGERS {
             if is_within(&here, one) && is_within(&path, stranger) {
-                findings.push(file.finding(named.line, IMPORTS, format!("{one} names crate::{path}")));
+                findings.push(file.finding(named.line, IMPORTS, format!("{here} names crate::{path}")));
             }
         }
     }
