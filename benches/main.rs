@@ -1,4 +1,5 @@
-//! `make bench`: measurements that are too long or too noisy for tests.
+//! `make bench`: measurements that are too long or too noisy for tests. Arguments name the ones to run; none
+//! means all.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,4 +13,19 @@ mod gateway;
 mod start;
 mod webhook;
 
-fn main() {}
+const MEASUREMENTS: &[(&str, fn())] = &[("start", start::run)];
+
+fn main() {
+    // Cargo adds `--bench`.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let known: Vec<&str> = MEASUREMENTS.iter().map(|(name, _)| *name).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
+        eprintln!("there is no measurement {unknown}; there are: {}", known.join(", "));
+        std::process::exit(2);
+    }
+    for (name, measure) in MEASUREMENTS {
+        if wanted.is_empty() || wanted.iter().any(|it| it == name) {
+            measure();
+        }
+    }
+}

@@ -11,4 +11,5 @@ mod gateway;
 mod process;
 mod standin;
 mod store;
+mod wait;
 mod webhook;
