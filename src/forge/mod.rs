@@ -5,6 +5,7 @@
 //! Must not know: environments, plans, the store.
 
 pub mod budget;
+pub mod github;
 pub mod webhook;
 
 use async_trait::async_trait;
