@@ -20,9 +20,11 @@ mod seats;
 mod speak;
 mod state;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +32,7 @@ pub use decide::{Decision, Known};
 pub use execute::StepError;
 pub use fleet::Fleet;
 pub use pass::PassError;
-pub use ports::{Agents, Prober, World};
+pub use ports::{Agents, LogLines, LogWanted, Prober, World};
 pub use state::Memory;
 
 use crate::domain::id::EnvKey;
@@ -133,6 +135,26 @@ impl Desk {
         let seen = pass::observe(&self.world, &self.memory, &known).await;
         let decision = pass::decide(&self.world, &self.memory, &known, &seen);
         Ok((known, seen, decision))
+    }
+
+    /// Every pull request that has a record or is open.
+    pub async fn keys(&self) -> Result<BTreeSet<EnvKey>, StoreError> {
+        let ledgers = self.world.store.ledgers().await?;
+        let pulls = self.world.store.all_pulls().await?;
+        Ok(ledgers.iter().map(|ledger| ledger.key).chain(pulls.iter().map(|pull| pull.key)).collect())
+    }
+
+    /// The logs of an environment, from its agent. The error says why there are none.
+    pub async fn logs(&self, key: EnvKey, wanted: &[LogWanted]) -> Result<LogLines, String> {
+        let (known, seen, _) = self.consider(key).await.map_err(|error| error.to_string())?;
+        let address = seen.machines.present().and_then(|machines| pass::newest_running(machines)).ok_or_else(|| {
+            format!("{key} has no machine now, and logs live on the machine; `kagero env show` has the end of a failed log")
+        })?;
+        let mut all: Vec<LogLines> = Vec::new();
+        for wanted in wanted {
+            all.push(self.world.agents.logs(&address, &known.uid, wanted).await?);
+        }
+        Ok(futures::stream::iter(all).flatten().boxed())
     }
 
     /// Keys that wait or run.

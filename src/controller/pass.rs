@@ -149,7 +149,7 @@ async fn world_snapshot(memory: &Memory, key: EnvKey, tolerance: Duration) -> Ar
     memory.fleet.snapshot(memory.last_change(key), tolerance).await
 }
 
-fn newest_running(machines: &[Machine]) -> Option<String> {
+pub(super) fn newest_running(machines: &[Machine]) -> Option<String> {
     machines
         .iter()
         .rev()

@@ -5,18 +5,33 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures::stream::BoxStream;
 use async_trait::async_trait;
 use secrecy::SecretString;
 
 use crate::clock::Clock;
 use crate::cloud::{Databases, Machines};
 use crate::domain::assignment::{AgentStatus, Assignment};
-use crate::domain::id::{EnvKey, EnvUid, HostLabel};
+use crate::domain::id::{EnvKey, EnvUid, HostLabel, ServiceName};
 use crate::domain::policy::Policy;
 use crate::forge::Forge;
 use crate::forge::budget::WriteBudget;
 use crate::gateway::route::RouteTable;
 use crate::store::Store;
+
+/// Lines of a log as they come.
+pub type LogLines = BoxStream<'static, Result<String, String>>;
+
+/// Which log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogWanted {
+    /// Checkout, build and migration, newest attempt first.
+    Build,
+    /// The services, or one of them, newest attempt first.
+    Application(Option<ServiceName>),
+    /// The same as it grows.
+    Following(Option<ServiceName>),
+}
 
 /// Speaks to agents.
 #[async_trait]
@@ -25,6 +40,8 @@ pub trait Agents: Send + Sync {
     async fn status(&self, address: &str, uid: &EnvUid) -> Result<AgentStatus, String>;
     /// Gives it a task; the same one again changes nothing.
     async fn assign(&self, address: &str, assignment: &Assignment) -> Result<(), String>;
+    /// The lines of a log, each with its source in front.
+    async fn logs(&self, address: &str, uid: &EnvUid, wanted: &LogWanted) -> Result<LogLines, String>;
 }
 
 /// Asks through the gateway, as a visitor would.

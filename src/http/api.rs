@@ -8,8 +8,8 @@ use axum::{Json, Router};
 use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 
-use crate::controller::{Desk, LogQuery};
-use crate::domain::id::{EnvKey, PrNumber, RepoId};
+use crate::controller::{Desk, LogWanted};
+use crate::domain::id::{EnvKey, PrNumber, RepoId, ServiceName};
 use crate::domain::ledger::Ledger;
 use crate::domain::pull::Pins;
 use crate::report::explain::{Explanation, explain};
@@ -107,7 +107,12 @@ async fn detail(desk: &Desk, key: EnvKey) -> Result<Option<Detail>, StoreError> 
         ledger: known.ledger,
         journal: journal
             .into_iter()
-            .map(|row| JournalEntry { at: row.at.0, step: row.kind, detail: row.detail, outcome: row.outcome })
+            .map(|row| JournalEntry {
+                at: row.began_at.0,
+                step: row.kind,
+                detail: row.detail,
+                outcome: row.ended.map(|(outcome, _)| outcome),
+            })
             .collect(),
     }))
 }
@@ -147,9 +152,22 @@ async fn logs(
     Query(parameters): Query<LogParameters>,
 ) -> Response {
     let key = EnvKey { repo: RepoId(repo), pr: PrNumber(pr) };
-    let query = LogQuery { service: parameters.service, follow: parameters.follow };
-    match desk.logs(key, &query).await {
-        Ok(stream) => axum::body::Body::from_stream(stream.map_err(std::io::Error::other)).into_response(),
+    let service = match parameters.service.map(ServiceName::parse).transpose() {
+        Ok(service) => service,
+        Err(error) => {
+            return (StatusCode::BAD_REQUEST, Json(Problem { error: error.to_string() })).into_response();
+        }
+    };
+    let wanted = match (parameters.follow, service) {
+        (true, service) => vec![LogWanted::Following(service)],
+        (false, None) => vec![LogWanted::Build, LogWanted::Application(None)],
+        (false, service) => vec![LogWanted::Application(service)],
+    };
+    match desk.logs(key, &wanted).await {
+        Ok(lines) => axum::body::Body::from_stream(
+            lines.map_ok(|line| format!("{line}\n")).map_err(std::io::Error::other),
+        )
+        .into_response(),
         Err(why) => (StatusCode::CONFLICT, Json(Problem { error: why })).into_response(),
     }
 }

@@ -61,3 +61,6 @@ fn at_rest(policy: &Policy) -> Plan {
 fn act(steps: Vec<Step>, waiting: Vec<Waiting>, policy: &Policy) -> Plan {
     Plan { steps, waiting, next: Next::Poll(policy.pace.busy) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,9 @@ use super::secret::Secret;
 pub use keys::SERVER;
 pub use read::parse_server;
 
+/// The longest that an environment lives, whatever its repository asks for (I15).
+const MAX_AGE: std::time::Duration = std::time::Duration::from_hours(24 * 90);
+
 /// The operator's configuration.
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -206,6 +209,9 @@ impl Server {
                 regions: vec!["local".to_owned()],
                 networks,
             },
+            max_age: MAX_AGE,
+            seeds: self.seeds.iter().map(|(name, seed)| (name.clone(), seed.engine)).collect(),
+            secrets: self.secrets.keys().cloned().collect(),
         }
     }
 

@@ -32,7 +32,7 @@ const WRITES: [(&str, Write); 8] = [
     ("answer", |store, lease| {
         Box::pin(async { store.answer(lease, &intent().token, &Answer::Accepted("m-1".into())).await })
     }),
-    ("leave", |store, lease| Box::pin(store.leave(lease, &left()))),
+    ("leave", |store, lease| Box::pin(async { store.leave(lease, &left()).await })),
     ("release", |store, lease| Box::pin(store.release(lease, Timestamp(8)))),
     ("prove", |store, lease| {
         Box::pin(async { store.prove(lease, &Proof { task: TaskDigest("t".into()), at: NOW }).await })

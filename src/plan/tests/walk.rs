@@ -1,0 +1,217 @@
+//! Plans carried out: they converge, they end with nothing left, they touch nothing of others.
+
+use super::world::{Fate, World};
+use super::{pull, sha};
+use crate::domain::assignment::Stage;
+use crate::domain::id::{EnvUid, Generation, InstallId};
+use crate::domain::ledger::Role;
+use crate::domain::observed::{DatabaseState, MachineState};
+use crate::domain::policy::OnPush;
+use crate::domain::pull::PullState;
+use crate::domain::step::{Step, Waiting};
+
+#[test]
+fn an_opened_pull_request_is_proven_ready_with_one_of_each() {
+    let mut world = World::new();
+    world.settle();
+    assert_eq!((world.machines.len(), world.databases.len()), (1, 1));
+    let serving = world.agent.as_ref().and_then(|agent| agent.serving.as_ref()).unwrap();
+    assert_eq!(serving.commit, sha('a'));
+    assert_eq!(world.ledger.as_ref().unwrap().proven.as_ref().unwrap().task, serving.task);
+}
+
+#[test]
+fn closing_after_any_number_of_steps_leaves_nothing() {
+    for stop_after in 0..20 {
+        let mut world = World::new();
+        let mut acted = 0;
+        'open: for _ in 0..20 {
+            for step in &world.plan().steps {
+                if acted == stop_after {
+                    break 'open;
+                }
+                world.act(step);
+                acted += 1;
+            }
+        }
+        world.close();
+        world.settle();
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_push_keeps_machine_and_data_and_serves_the_newest_commit() {
+    let mut world = World::new();
+    world.settle();
+    let (machine, database) = (world.machines[0].id.clone(), world.databases[0].id.clone());
+    world.pull = pull(PullState::Open, 'b');
+    world.settle();
+    assert_eq!((world.machines[0].id.clone(), world.databases[0].id.clone()), (machine, database));
+    assert_eq!(world.agent.unwrap().serving.unwrap().commit, sha('b'));
+}
+
+#[test]
+fn a_push_that_resets_data_drops_the_old_database_only_once_the_new_version_is_proven() {
+    let mut world = World::new();
+    world.config.database.as_mut().unwrap().on_push = OnPush::Reset;
+    world.settle();
+    let old = world.databases[0].name.clone();
+    world.pull = pull(PullState::Open, 'b');
+    loop {
+        let plan = world.plan();
+        let Some(step) = plan.steps.first() else { break };
+        if matches!(step, Step::DropDatabase(owned) if owned.name() == old) {
+            let proven = world.ledger.as_ref().unwrap().proven.as_ref().map(|proof| proof.task.clone());
+            assert_eq!(proven, world.agent.as_ref().unwrap().serving.as_ref().map(|rollout| rollout.task.clone()));
+        }
+        world.act(&step.clone());
+    }
+    assert_eq!(world.databases.len(), 1);
+    assert_ne!(world.databases[0].name, old);
+}
+
+#[test]
+fn reopening_begins_the_next_generation_after_the_last_one_has_gone() {
+    let mut world = World::new();
+    world.settle();
+    let hosts = world.ledger.as_ref().unwrap().hosts.clone();
+    world.close();
+    for step in &world.plan().steps {
+        world.act(step);
+    }
+    world.pull.state = PullState::Open;
+    world.settle();
+    assert_eq!(world.generation(), Generation(2));
+    assert_eq!(world.ledger.as_ref().unwrap().hosts, hosts);
+    assert!(world.machines.iter().all(|machine| machine.tags.as_ref().unwrap().generation == Generation(2)));
+    let released = world.done.iter().position(|kind| *kind == "release").unwrap();
+    let second = world.done.iter().rposition(|kind| *kind == "enroll").unwrap();
+    assert!(released < second);
+}
+
+#[test]
+fn a_failing_build_is_not_tried_again_and_a_missing_commit_is_a_bounded_number_of_times() {
+    for (stage, attempts) in [(Stage::Build, 1), (Stage::Start, 1), (Stage::Checkout, 3)] {
+        let mut world = World::new();
+        world.fate = Fate::FailsAt(stage);
+        let plan = world.settle();
+        assert!(matches!(&plan.waiting[..], [Waiting::Failed(failure)] if failure.stage == stage.as_str()));
+        assert_eq!(world.done.iter().filter(|kind| **kind == "assign").count(), attempts, "{stage:?}");
+    }
+}
+
+#[test]
+fn a_failing_push_leaves_the_old_version_serving() {
+    let mut world = World::new();
+    world.settle();
+    world.fate = Fate::FailsAt(Stage::Build);
+    world.pull = pull(PullState::Open, 'b');
+    world.settle();
+    assert_eq!(world.agent.as_ref().unwrap().serving.as_ref().unwrap().commit, sha('a'));
+    world.fate = Fate::Serves;
+    world.pull = pull(PullState::Open, 'c');
+    world.settle();
+    assert_eq!(world.agent.unwrap().serving.unwrap().commit, sha('c'));
+}
+
+#[test]
+fn a_machine_that_dies_is_replaced_under_a_new_attempt_and_one_that_stops_is_brought_back() {
+    let mut world = World::new();
+    world.settle();
+    world.machines.clear();
+    world.agent = None;
+    world.settle();
+    let attempts: Vec<u32> =
+        world.ledger.as_ref().unwrap().intents_for(&Role::Machine).map(|intent| intent.attempt).collect();
+    assert_eq!(attempts, [1, 2]);
+    world.machines[0].state = MachineState::Stopped;
+    world.agent = None;
+    world.settle();
+    assert_eq!(world.ledger.as_ref().unwrap().intents_for(&Role::Machine).count(), 2);
+    assert_eq!(world.machines.len(), 1);
+}
+
+#[test]
+fn machines_that_keep_dying_are_given_up_visibly() {
+    let mut world = World::new();
+    for _ in 0..5 {
+        world.settle();
+        world.machines.clear();
+        world.agent = None;
+    }
+    let plan = world.settle();
+    assert!(matches!(&plan.waiting[..], [.., Waiting::Failed(failure)] | [Waiting::Failed(failure), ..] if failure.stage == "machine"));
+    world.close();
+    world.settle();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn an_unanswered_question_is_asked_again_under_its_token() {
+    let mut world = World::new();
+    let enroll = world.plan().steps;
+    world.act(&enroll[0]);
+    let launch = world.plan().steps.into_iter().find(|step| step.kind() == "launch-machine").unwrap();
+    let Step::LaunchMachine { intent, .. } = &launch else { unreachable!() };
+    // Written down, and then the process died before the answer.
+    world.ledger.as_mut().unwrap().intents.push(intent.clone());
+    let again = world.plan().steps.into_iter().find(|step| step.kind() == "launch-machine").unwrap();
+    let Step::LaunchMachine { intent: second, .. } = &again else { unreachable!() };
+    assert_eq!(second.token, intent.token);
+}
+
+#[test]
+fn databases_that_keep_failing_show_the_reason_of_the_last_failure() {
+    let mut world = World::new();
+    for _ in 0..4 {
+        for step in &world.plan().steps {
+            world.act(step);
+        }
+        for database in &mut world.databases {
+            database.state = DatabaseState::Failed("seed golden: line 7: syntax error".to_owned());
+        }
+    }
+    let plan = world.plan();
+    assert!(
+        plan.waiting.iter().any(|waiting| matches!(
+            waiting,
+            Waiting::Failed(failure) if failure.stage == "database" && failure.reason.contains("line 7")
+        )),
+        "{plan:?}"
+    );
+}
+
+#[test]
+fn what_cannot_be_proven_ours_is_left_alone_and_keeps_the_row_open() {
+    let spoil: [fn(&mut World); 6] = [
+        |w| w.databases[0].tags = None,
+        |w| w.databases[0].tags.as_mut().unwrap().install = InstallId::parse("other").unwrap(),
+        |w| w.databases[0].tags.as_mut().unwrap().uid = EnvUid::parse("0".repeat(20)).unwrap(),
+        |w| w.databases[0].tags.as_mut().unwrap().generation = Generation(9),
+        |w| w.databases[0].name = "production".to_owned(),
+        |w| w.databases[0].location.network = "production-vpc".to_owned(),
+    ];
+    for (number, spoil) in spoil.into_iter().enumerate() {
+        let mut world = World::new();
+        world.settle();
+        spoil(&mut world);
+        world.close();
+        let plan = world.settle();
+        assert_eq!(world.databases.len(), 1, "case {number}: it was dropped");
+        assert!(plan.waiting.iter().any(|waiting| matches!(waiting, Waiting::Refused(_))), "case {number}");
+        assert!(!world.ledger.as_ref().unwrap().is_released(), "case {number}: released with something left");
+    }
+}
+
+#[test]
+fn a_draft_keeps_its_data_and_wakes_again() {
+    let mut world = World::new();
+    world.settle();
+    world.pull.draft = true;
+    world.settle();
+    assert_eq!((world.machines.len(), world.databases.len()), (0, 1));
+    world.pull.draft = false;
+    world.settle();
+    assert_eq!((world.machines.len(), world.databases.len()), (1, 1));
+}
