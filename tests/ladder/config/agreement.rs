@@ -229,7 +229,7 @@ fn schema_and_reader_agree_on_single_changes_of_the_operators_file() {
         (r#"database = {postgres = {server = "private", user = "postgres", bin_dir = "/usr/lib/pg/bin"}}"#, true),
         (r#"database = {postgres = {server = "public"}}"#, false),
         (r#"database = {postgres = {url = "postgres://db"}}"#, false),
-        (r#"database = {mysql = {}}"#, false),
+        ("database = {mysql = {}}", false),
         (r#"seeds = {a_b = {engine = "sqlite", path = "x.db", format = "sqlite"}}"#, true),
         (r#"seeds = {a = {engine = "sqlite"}}"#, false),
         (r#"seeds = {A = {engine = "sqlite", path = "x"}}"#, false),
