@@ -182,6 +182,16 @@ impl Check<'_> {
                 Language::Yaml => problem.help("if a text is meant, put it in quotes"),
                 Language::Toml => problem,
             },
+            Kind::Text(_) if expected.starts_with("a list") => problem.help("put it in brackets: [ … ]"),
+            Kind::Text(text) if expected == "true or false" && matches!(text.as_str(), "yes" | "on") => {
+                problem.help("write true")
+            }
+            Kind::Text(text) if expected == "true or false" && matches!(text.as_str(), "no" | "off") => {
+                problem.help("write false")
+            }
+            Kind::Text(_) if expected == "true or false" || expected.starts_with("a whole number") => {
+                problem.help("write it without quotes")
+            }
             _ => problem,
         });
     }
@@ -194,9 +204,15 @@ impl Check<'_> {
                 if entries.iter().any(|entry| node.span.contains(&entry.key_span.start)) {
                     self.problems.mask(node.span.clone());
                 }
-                entries.iter().for_each(|entry| self.hide(&entry.value));
+                for entry in entries {
+                    self.hide(&entry.value);
+                }
             }
-            Kind::List(items) => items.iter().for_each(|item| self.hide(item)),
+            Kind::List(items) => {
+                for item in items {
+                    self.hide(item);
+                }
+            }
             _ => self.problems.mask(node.span.clone()),
         }
     }

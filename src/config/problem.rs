@@ -207,3 +207,28 @@ fn inside(span: &Span, text: &str) -> Span {
     let start = floor(span.start);
     start..floor(span.end).max(start)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_outside_the_text_or_within_a_character_are_moved_to_the_nearest() {
+        let text = "aé\nb";
+        for (given, want) in
+            [(0..1, 0..1), (2..3, 1..3), (4..99, 4..5), (99..100, 5..5), (Span { start: 3, end: 1 }, 3..3)]
+        {
+            let mut problems = Problems::default();
+            problems.push(Problem::new(given.clone(), "x", ""));
+            let errors = problems.into_errors("f", text).unwrap_err();
+            assert_eq!(errors.problems()[0].span, want, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_hidden_keeps_its_length() {
+        let secret = 4..13;
+        let shown = harmless("k = \"s\u{e9}cret\"\r\n\u{1b}\u{202e}x", std::slice::from_ref(&secret));
+        assert_eq!(shown, "k = ********* \n????x");
+    }
+}

@@ -20,11 +20,20 @@ fn markdown(table: &'static Table) -> String {
     each_key(table, &mut |path, field| {
         if !matches!(field.shape, Shape::Table(_)) {
             let cells = [format!("`{path}`"), takes(&field.shape), without(field), field.about.to_owned()];
-            lines.push(format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | ")));
+            lines.push(format!("| {} |", cells.map(|cell| escaped(&cell)).join(" | ")));
         }
     });
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// Text for a cell, where `<path>` and `*` would be markup outside of code.
+fn escaped(text: &str) -> String {
+    let parts = text.split('`').enumerate().map(|(at, part)| match at % 2 {
+        0 => part.replace('<', "&lt;").replace('*', "\\*"),
+        _ => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("`").replace('|', "\\|")
 }
 
 fn takes(shape: &Shape) -> String {
@@ -47,7 +56,7 @@ fn takes(shape: &Shape) -> String {
 
 fn without(field: &Field) -> String {
     match field.need {
-        Need::Required(_) => "**required**".to_owned(),
+        Need::Required(_) => "required".to_owned(),
         Need::Default(value) => format!("`{value}`"),
         Need::Otherwise(text) => text.to_owned(),
     }

@@ -11,7 +11,7 @@ use super::shape::{Exposure, Lines, TextRule, line};
 
 /// An installation's name.
 pub static INSTALL: TextRule = line(
-    "2 to 20 lower-case letters, digits or hyphens, a letter first",
+    "a name of 2 to 20 lower-case letters, digits or hyphens, a letter first",
     Some("^[a-z][a-z0-9-]*[a-z0-9]$"),
     20,
     |text| InstallId::parse(text).is_ok(),
@@ -93,10 +93,12 @@ pub static HOST_PORT: TextRule =
         })
     });
 /// The name of a seed.
-pub static SEED: TextRule =
-    line("1 to 30 lower-case letters, digits, hyphens or underscores", Some("^[a-z0-9_-]{1,30}$"), 30, |text| {
-        SeedName::parse(text).is_ok()
-    });
+pub static SEED: TextRule = line(
+    "a name of 1 to 30 lower-case letters, digits, hyphens or underscores",
+    Some("^[a-z0-9_-]{1,30}$"),
+    30,
+    |text| SeedName::parse(text).is_ok(),
+);
 /// `owner/name` or `owner/*`.
 pub static REPOSITORY: TextRule = line(
     "owner/name, or owner/* for all of an owner's",
@@ -113,7 +115,7 @@ pub static LABEL: TextRule = line("the name of a label, 1 to 50 characters", Som
 });
 /// The name of an environment variable that may be set.
 pub static VARIABLE: TextRule = line(
-    "capital letters, digits and underscores, and none of PORT, DATABASE_URL, PATH, KAGERO_… and LD_…, which are set by Kagero",
+    "a name of capital letters, digits and underscores; PORT, DATABASE_URL, PATH, KAGERO_… and LD_… are Kagero's to set",
     Some("^(?!(PORT|DATABASE_URL|PATH)$)(?!KAGERO_)(?!LD_)[A-Z_][A-Z0-9_]*$"),
     100,
     |text| {
@@ -132,7 +134,7 @@ pub static COMMAND: TextRule =
     TextRule { lines: Lines::Many, ..line("a shell command", Some("\\S"), 4_000, |text| !text.trim().is_empty()) };
 /// The name of a service.
 pub static SERVICE: TextRule = line(
-    "1 to 20 lower-case letters, digits or hyphens, a letter first",
+    "a name of 1 to 20 lower-case letters, digits or hyphens, a letter first",
     Some("^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$"),
     20,
     |text| ServiceName::parse(text).is_ok(),

@@ -194,3 +194,91 @@ fn schema_and_reader_agree_on_single_changes() {
         assert_eq!(repo.is_valid(&yaml_value(&text)), accepted, "schema: {line}");
     }
 }
+
+#[test]
+fn schema_and_reader_agree_on_single_changes_of_the_operators_file() {
+    let (server, _) = validators();
+    let rest = "[github]\napp_id = 7\nprivate_key = \"file:key.pem\"\nwebhook_secrets = [\"env:HOOK\"]\n";
+    for (line, accepted) in [
+        (r#"repositories = ["acme/shop", "acme/*"]"#, true),
+        (r#"repositories = ["*/*"]"#, false),
+        (r#"repositories = ["acme"]"#, false),
+        (r#"repositories = ["acme/web-*"]"#, false),
+        ("repositories = []", false),
+        (r#"repositories = "acme/*""#, false),
+        ("", false),
+    ] {
+        assert_agreement(&server, &format!("{line}\n{rest}"), accepted);
+    }
+    for (line, accepted) in [
+        (r#"name = "shop-1""#, true),
+        (r#"name = "1shop""#, false),
+        (r#"name = "shop-""#, false),
+        (r#"public_url = "https://k.example.com""#, true),
+        (r#"public_url = "k.example.com""#, false),
+        (r#"listen = {http = "0.0.0.0:80", gateway = "[::1]:8081"}"#, true),
+        (r#"listen = {https = "0.0.0.0:80"}"#, false),
+        (r#"gateway = {domain = "p.example.com", scheme = "https", port = 8443}"#, true),
+        (r#"gateway = {domain = "P.example.com"}"#, false),
+        (r#"store = {url = "sqlite:k.db"}"#, true),
+        (r#"store = {url = "mysql://x/y"}"#, false),
+        (r#"compute = {sandbox = "best_effort", path = ["/opt/bin"], read_only_paths = []}"#, true),
+        (r#"compute = {path = ["opt/bin"]}"#, false),
+        (r#"compute = {kind = "ec2"}"#, false),
+        ("database = {postgres = {}}", true),
+        (r#"database = {postgres = {server = "private", user = "postgres", bin_dir = "/usr/lib/pg/bin"}}"#, true),
+        (r#"database = {postgres = {server = "public"}}"#, false),
+        (r#"database = {postgres = {url = "postgres://db"}}"#, false),
+        ("database = {mysql = {}}", false),
+        (r#"seeds = {a_b = {engine = "sqlite", path = "x.db", format = "sqlite"}}"#, true),
+        (r#"seeds = {a = {engine = "sqlite"}}"#, false),
+        (r#"seeds = {A = {engine = "sqlite", path = "x"}}"#, false),
+        ("limits = {environments = 1, per_repository = 1, attempts = 1, builds = 1}", true),
+        ("limits = {builds = 0}", false),
+        (r#"pace = {busy = "200ms", idle = "5s", comment = "0s", grace = "0s"}"#, true),
+        (r#"pace = {busy = "200"}"#, false),
+        ("pace = {busy = 1}", false),
+        (r#"labels = {on = "pre view"}"#, true),
+        (r#"labels = {on = " preview"}"#, false),
+        (r#"secrets = {STRIPE = "env:HOOK"}"#, true),
+        (r#"secrets = {stripe = "env:HOOK"}"#, false),
+        (r#"secrets = {STRIPE = "sk_test"}"#, false),
+        (r#"allow = {database_servers = ["db.staging:5432"]}"#, true),
+        (r#"allow = {database_servers = ["db.staging"]}"#, false),
+        ("allow = {database_servers = []}", false),
+    ] {
+        assert_agreement(&server, &format!("repositories = [\"a/b\"]\n{line}\n{rest}"), accepted);
+    }
+}
+
+fn assert_agreement(schema: &jsonschema::Validator, text: &str, accepted: bool) {
+    let read = read_server(text);
+    assert_eq!(read.is_ok(), accepted, "reader: {text}: {read:?}");
+    assert_eq!(schema.is_valid(&toml_value(text)), accepted, "schema: {text}");
+}
+
+#[test]
+fn every_default_is_a_value_that_could_have_been_written() {
+    fn walk(schema: &Value, tried: &mut usize) {
+        for property in schema["properties"].as_object().into_iter().flat_map(|properties| properties.values()) {
+            if let Some(default) = property.get("default") {
+                assert!(jsonschema::draft7::new(property).unwrap().is_valid(default), "{property}");
+                *tried += 1;
+            }
+            walk(property, tried);
+        }
+        walk_inner(schema, tried);
+    }
+    fn walk_inner(schema: &Value, tried: &mut usize) {
+        if schema["additionalProperties"].is_object() {
+            walk(&schema["additionalProperties"], tried);
+        }
+        for inner in schema["anyOf"].as_array().into_iter().flatten() {
+            walk(inner, tried);
+        }
+    }
+    let mut tried = 0;
+    walk(&schema::server(), &mut tried);
+    walk(&schema::repo(), &mut tried);
+    assert!(tried > 20, "{tried}");
+}

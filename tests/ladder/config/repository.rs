@@ -128,6 +128,17 @@ fn hostile_branch_names_do_not_reach_the_diagnosis_unchanged() {
 }
 
 #[test]
+fn the_worst_diagnosis_fits_into_a_comment() {
+    let bad = |name: char| {
+        let lines = (0..200).map(|at| format!("{}{at}: {}\n", name.to_string().repeat(150), "é".repeat(50)));
+        lines.collect::<String>()
+    };
+    let text = broken(combine(Some(&bad('a')), Some(&bad('b')), &"m".repeat(300), &"h".repeat(300)));
+    assert!(text.contains("and 181 more errors"), "{text}");
+    assert!(text.chars().count() < 50_000, "{}", text.chars().count());
+}
+
+#[test]
 fn explain_names_the_side_that_decides() {
     let rows = explain::repo(Some(BASE), Some(GREEDY), "main", "feature").unwrap();
     let lines: Vec<String> = rows.iter().map(|row| format!("{} = {} [{}]", row.key, row.value, row.source)).collect();
