@@ -86,6 +86,9 @@ pub struct Assignment {
     pub writable_paths: Vec<std::path::PathBuf>,
     /// Variables for the migration only: `DATABASE_URL` with the migration role.
     pub migrate_env: BTreeMap<String, String>,
+    /// Directories and sockets outside the checkout that the processes may use, to reach the database.
+    #[serde(default)]
+    pub reachable: Vec<std::path::PathBuf>,
 }
 
 /// What an agent reports.

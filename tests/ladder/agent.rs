@@ -1,1 +1,7 @@
-//! Tests of agent: see the module docs of what is tested.
+//! The agent as a process of its own, with real git, real bubblewrap and real services.
+
+mod failures;
+mod isolation;
+mod machines;
+mod rollouts;
+mod site;

@@ -1,0 +1,175 @@
+//! The agent's HTTP: every request is signed, or refused before its meaning is looked at.
+//!
+//! Guarantees: no answer but a refusal to an unsigned request; bodies are bounded; an order is answered when
+//! it is taken, not when it is carried out.
+//! Must not know: how orders are carried out.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use futures::Stream;
+use http_body_util::BodyExt as _;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+
+use super::board::Board;
+use super::conductor::Order;
+use super::logs::LogStore;
+use super::options::AgentOptions;
+use super::protocol::{
+    ASSIGNMENT_PATH, Complaint, END_EVENT, Follow, LOGS_PATH, LogLine, LogQuery, STATUS_PATH, STOP_PATH,
+};
+use super::signature::{SignatureRefusal, Signed, Verifier};
+use crate::clock::{Clock as _, SystemClock};
+use crate::domain::assignment::{AgentStatus, Assignment};
+
+/// An assignment with all its variables is far smaller.
+const BODY_BYTES: usize = 1 << 20;
+/// A body comes within this time.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// What requests are answered from.
+#[derive(Clone)]
+pub struct Desk {
+    /// The agent's options.
+    pub options: Arc<AgentOptions>,
+    /// Tells whose requests are accepted.
+    pub verifier: Arc<Verifier>,
+    /// Tells how it stands.
+    pub board: Arc<Board>,
+    /// Takes orders.
+    pub orders: mpsc::Sender<Order>,
+    /// Holds what was said.
+    pub logs: LogStore,
+}
+
+/// The agent's routes.
+pub fn router(desk: Desk) -> Router {
+    Router::new()
+        .route(STATUS_PATH, get(status))
+        .route(ASSIGNMENT_PATH, put(assign))
+        .route(STOP_PATH, post(stop))
+        .route(LOGS_PATH, get(logs))
+        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .layer(from_fn_with_state(desk.clone(), check))
+        .with_state(desk)
+}
+
+struct Refusal(StatusCode, String);
+
+impl Refusal {
+    fn new(status: StatusCode, why: impl Into<String>) -> Self {
+        Self(status, why.into())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(Complaint { error: self.1 })).into_response()
+    }
+}
+
+async fn check(State(desk): State<Desk>, request: Request, next: Next) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    let body = tokio::time::timeout(BODY_TIME, http_body_util::Limited::new(body, BODY_BYTES).collect());
+    let body = match body.await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off")),
+        Err(_) => return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+    };
+    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let signed = Signed { method: parts.method.as_str(), target, body: &body };
+    desk.verifier.check(signed, &parts.headers, SystemClock.now()).map_err(|refusal| {
+        let status = match refusal {
+            SignatureRefusal::OtherEnvironment(_) => StatusCode::MISDIRECTED_REQUEST,
+            _ => StatusCode::UNAUTHORIZED,
+        };
+        Refusal::new(status, refusal.to_string())
+    })?;
+    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+}
+
+async fn status(State(desk): State<Desk>) -> Json<AgentStatus> {
+    Json(desk.board.status())
+}
+
+async fn assign(State(desk): State<Desk>, body: Bytes) -> Result<StatusCode, Refusal> {
+    let assignment: Assignment = serde_json::from_slice(&body).map_err(|error| {
+        // The text itself may hold secrets; its place is enough.
+        let place = format!("line {}, column {}", error.line(), error.column());
+        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the assignment cannot be read at {place}"))
+    })?;
+    let (task, ours) = (&assignment.task, &desk.options);
+    if task.uid != ours.uid || task.generation != ours.generation {
+        let why = format!(
+            "the task is for environment {} generation {}, this agent serves {} generation {}",
+            task.uid, task.generation, ours.uid, ours.generation
+        );
+        return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, why));
+    }
+    take(&desk, Order::Assign(Box::new(assignment))).await
+}
+
+async fn stop(State(desk): State<Desk>) -> Result<StatusCode, Refusal> {
+    take(&desk, Order::Stop).await
+}
+
+async fn take(desk: &Desk, order: Order) -> Result<StatusCode, Refusal> {
+    match desk.orders.send(order).await {
+        Ok(()) => Ok(StatusCode::ACCEPTED),
+        Err(_) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending")),
+    }
+}
+
+async fn logs(
+    State(desk): State<Desk>,
+    query: Result<Query<LogQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
+    let Query(query) = query.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    // Subscribed before reading: a line may come twice, but none is missed.
+    let mut live = desk.logs.follow();
+    let attempts = match query.follow {
+        Follow::No => desk.options.logs.attempts,
+        Follow::Yes => 1,
+    };
+    let (store, asked) = (desk.logs.clone(), query.clone());
+    let kept = tokio::task::spawn_blocking(move || store.read(&asked, attempts)).await.unwrap_or_default();
+    let lines = async_stream::stream! {
+        let last = kept.iter().map(|line| (line.attempt, line.at)).max();
+        for line in kept {
+            yield Ok(event(&line));
+        }
+        if query.follow == Follow::No {
+            yield Ok(Event::default().event(END_EVENT).data("end"));
+            return;
+        }
+        loop {
+            match live.recv().await {
+                Ok((kind, line)) => {
+                    let wanted = query.service.as_ref().is_none_or(|service| service.as_str() == line.source);
+                    let new = last.is_none_or(|last| (line.attempt, line.at) > last);
+                    if kind == query.kind && wanted && new {
+                        yield Ok(event(&line));
+                    }
+                }
+                // Whoever reads too slowly misses lines; they are in the kept log.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    };
+    Ok(Sse::new(lines).keep_alive(KeepAlive::default()))
+}
+
+fn event(line: &LogLine) -> Event {
+    Event::default().data(serde_json::to_string(line).unwrap_or_default())
+}

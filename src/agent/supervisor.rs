@@ -1,0 +1,297 @@
+//! One service: started, watched until healthy, restarted when it ends, stopped with all that it started.
+//!
+//! Guarantees: at most one process tree per service; a service that was never healthy gives up after a few
+//! tries, one that was is restarted for as long as it is wanted; after [`Service::stop`] nothing of it runs.
+//! Must not know: other services, rollouts, git.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::health::{Answer, Probe};
+use super::logs::Log;
+use super::options::SupervisionPace;
+use super::sandbox::{Confined, Rooms, Sandbox};
+use crate::domain::assignment::{ServiceReport, ServiceState};
+use crate::domain::policy;
+
+/// Ends a healthy service must be apart for the waiting time to begin anew.
+const STEADY: Duration = Duration::from_mins(1);
+
+/// What a service needs to run.
+#[derive(Clone)]
+pub struct ServicePlan {
+    /// The service as the task has it.
+    pub service: policy::Service,
+    /// Variables, `PORT` not among them.
+    pub env: BTreeMap<String, String>,
+    /// Its directories.
+    pub rooms: Rooms,
+    /// Its confinement.
+    pub sandbox: Sandbox,
+    /// How it is watched.
+    pub pace: SupervisionPace,
+    /// Where its output goes.
+    pub log: Log,
+}
+
+/// Why a service did not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartFailure {
+    /// The thing and the cause.
+    pub reason: String,
+    /// The last lines of its log.
+    pub log_tail: Vec<String>,
+}
+
+/// One service of one release.
+pub struct Service {
+    plan: ServicePlan,
+    report: watch::Sender<ServiceReport>,
+    failure: watch::Sender<Option<StartFailure>>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Service {
+    /// A service that is not started yet.
+    pub fn new(plan: ServicePlan) -> Self {
+        let name = plan.service.name.clone();
+        let report = ServiceReport { name, state: ServiceState::Waiting, address: None, restarts: 0 };
+        Self { plan, report: watch::Sender::new(report), failure: watch::Sender::new(None), running: Mutex::default() }
+    }
+
+    /// Where it stands.
+    pub fn report(&self) -> ServiceReport {
+        self.report.borrow().clone()
+    }
+
+    /// Whether an old and a new version may run side by side.
+    pub fn overlaps(&self) -> bool {
+        self.plan.service.overlap
+    }
+
+    /// Begins to run it, unless it runs.
+    pub fn start(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.is_none() {
+            let cancel = CancellationToken::new();
+            let keeper = Keeper {
+                plan: self.plan.clone(),
+                report: self.report.clone(),
+                failure: self.failure.clone(),
+                cancel: cancel.clone(),
+                address: None,
+            };
+            *running = Some(Running { cancel, task: tokio::spawn(keeper.keep()) });
+        }
+    }
+
+    /// Waits until it is healthy for the first time, or has given up.
+    pub async fn started(&self) -> Result<(), StartFailure> {
+        let (mut report, mut failure) = (self.report.subscribe(), self.failure.subscribe());
+        tokio::select! {
+            _ = report.wait_for(|report| report.state == ServiceState::Healthy) => Ok(()),
+            failed = failure.wait_for(Option::is_some) => {
+                let failed = failed.ok().and_then(|failed| failed.clone());
+                failed.map_or(Ok(()), Err)
+            }
+        }
+    }
+
+    /// Ends it, politely at first.
+    pub async fn stop(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running {
+            running.cancel.cancel();
+            // The task ends on its own; if it has panicked its process was killed when it was dropped.
+            let _ = running.task.await;
+        }
+        self.report.send_modify(|report| report.state = ServiceState::Stopped);
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            running.cancel.cancel();
+        }
+    }
+}
+
+/// The task behind a running service.
+struct Keeper {
+    plan: ServicePlan,
+    report: watch::Sender<ServiceReport>,
+    failure: watch::Sender<Option<StartFailure>>,
+    cancel: CancellationToken,
+    address: Option<SocketAddr>,
+}
+
+/// How one run of the process ended.
+enum Ended {
+    /// It was told to.
+    Told,
+    /// It was never healthy.
+    Early(String),
+    /// It was healthy for so long.
+    Late(Duration, String),
+    /// It was given up as it was not healthy in time.
+    TooLate(String),
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        let deadline = Instant::now() + self.plan.service.start_timeout;
+        let (mut was_healthy, mut crashes, mut pause) = (false, 0, self.plan.pace.backoff);
+        loop {
+            let limit = (!was_healthy).then_some(deadline);
+            let why = match self.once(limit).await {
+                Ended::Told => return,
+                Ended::TooLate(why) if !was_healthy => return self.give_up(&why),
+                Ended::TooLate(why) => why,
+                Ended::Early(why) => {
+                    crashes += 1;
+                    if !was_healthy && crashes >= self.plan.pace.crashes {
+                        return self.give_up(&format!("{why} {crashes} times before it was healthy"));
+                    }
+                    why
+                }
+                Ended::Late(after, why) => {
+                    was_healthy = true;
+                    if after >= STEADY {
+                        pause = self.plan.pace.backoff;
+                    }
+                    why
+                }
+            };
+            self.plan.log.note(&format!("[kagero] {} {why}; it is started again in {pause:?}", self.name()));
+            self.report.send_modify(|report| {
+                report.state = ServiceState::Restarting;
+                report.restarts = report.restarts.saturating_add(1);
+            });
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.cancel.cancelled() => return,
+            }
+            pause = (pause * 2).min(self.plan.pace.backoff_most);
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("service `{}`", self.plan.service.name)
+    }
+
+    fn give_up(&self, why: &str) {
+        self.report.send_modify(|report| report.state = ServiceState::Stopped);
+        let reason = format!("{} {why}", self.name());
+        self.plan.log.note(&format!("[kagero] {reason}"));
+        self.failure.send_replace(Some(StartFailure { reason, log_tail: self.plan.log.tail() }));
+    }
+
+    /// Runs the process once.
+    async fn once(&mut self, limit: Option<Instant>) -> Ended {
+        let mut env = self.plan.env.clone();
+        if let Err(error) = self.choose_address(limit.is_some()) {
+            return Ended::Early(format!("got no free port ({error})"));
+        }
+        if let Some(address) = self.address {
+            env.insert("PORT".to_owned(), address.port().to_string());
+            env.insert("HOST".to_owned(), address.ip().to_string());
+        }
+        let mut process = match self.plan.sandbox.start(&self.plan.rooms, &self.plan.service.run, &env) {
+            Ok(process) => process,
+            Err(error) => return Ended::Early(format!("could not be started ({error})")),
+        };
+        let address = self.address;
+        self.report.send_modify(|report| {
+            report.state = ServiceState::Starting;
+            report.address = address;
+        });
+        let output = process.output();
+        let (out, err) = (self.plan.log.clone(), self.plan.log.clone());
+        tokio::spawn(async move { tokio::join!(out.drain(output.stdout), err.drain(output.stderr)) });
+        let ended = self.watch(&mut process, limit).await;
+        match ended {
+            Ended::Told | Ended::TooLate(_) => process.stop(self.plan.pace.grace).await,
+            Ended::Early(_) | Ended::Late(..) => process.kill().await,
+        }
+        ended
+    }
+
+    async fn watch(&self, process: &mut Confined, limit: Option<Instant>) -> Ended {
+        let mut probe = Probe::new(self.plan.service.health.as_deref(), self.address, self.plan.pace.settle);
+        let began = Instant::now();
+        let late = limit.unwrap_or_else(|| began + self.plan.service.start_timeout);
+        let mut last = Answer::NotYet("it has not been asked yet".to_owned());
+        loop {
+            tokio::select! {
+                ended = process.wait() => return Ended::Early(describe(ended)),
+                () = self.cancel.cancelled() => return Ended::Told,
+                () = sleep_until(late) => {
+                    let limit = self.plan.service.start_timeout;
+                    let Answer::NotYet(why) = last else { return Ended::Told };
+                    return Ended::TooLate(format!("was not healthy within {limit:?}: {why}"));
+                }
+                () = sleep(self.plan.pace.probe) => {}
+            }
+            // The probe has a limit of its own, so that the process's end is not missed for long.
+            last = tokio::select! {
+                answer = probe.ask(process, began.elapsed()) => answer,
+                () = self.cancel.cancelled() => return Ended::Told,
+            };
+            if matches!(last, Answer::Healthy) {
+                break;
+            }
+        }
+        let healthy_since = Instant::now();
+        self.report.send_modify(|report| report.state = ServiceState::Healthy);
+        tokio::select! {
+            ended = process.wait() => Ended::Late(healthy_since.elapsed(), describe(ended)),
+            () = self.cancel.cancelled() => Ended::Told,
+        }
+    }
+
+    /// Takes a free port. A service that was healthy keeps its port if nobody took it meanwhile, since
+    /// visitors are sent there.
+    fn choose_address(&mut self, anew: bool) -> std::io::Result<()> {
+        let service = &self.plan.service;
+        if !service.public && service.health.is_none() {
+            return Ok(());
+        }
+        if let Some(address) = self.address
+            && !anew
+            && TcpListener::bind(address).is_ok()
+        {
+            return Ok(());
+        }
+        self.address = Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?);
+        Ok(())
+    }
+}
+
+/// How a process ended, to follow the name of the service.
+pub fn describe(ended: std::io::Result<ExitStatus>) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    match ended {
+        Ok(status) => match (status.code(), status.signal()) {
+            // A shell and bubblewrap report a signal in this way.
+            (Some(code @ 129..=159), _) => format!("was ended by signal {}", code - 128),
+            (Some(code), _) => format!("ended with exit status {code}"),
+            (None, Some(signal)) => format!("was ended by signal {signal}"),
+            (None, None) => "ended".to_owned(),
+        },
+        Err(error) => format!("was lost ({error})"),
+    }
+}
