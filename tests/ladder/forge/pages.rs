@@ -68,7 +68,8 @@ async fn a_link_to_another_host_is_refused() {
     .await;
     let error = server.github.open_pulls(&shop()).await.unwrap_err();
     assert_eq!(error.kind, ForgeErrorKind::Garbled);
-    assert!(stranger.asked().is_empty());
+    assert!(error.why.contains("leads away from"), "{error}");
+    assert_eq!((server.asked().len(), stranger.asked().len()), (1, 0));
 }
 
 #[tokio::test]

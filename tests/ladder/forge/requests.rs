@@ -92,9 +92,10 @@ async fn redirects_elsewhere_or_in_circles_are_refused() {
         }
     })
     .await;
-    for number in 1..=3 {
+    for (number, why) in [(1, "leads away from"), (2, "in circles"), (3, "302 Found")] {
         let error = server.github.pull(&shop(), PrNumber(number)).await.unwrap_err();
         assert_eq!(error.kind, ForgeErrorKind::Garbled, "{error}");
+        assert!(error.why.contains(why), "{error}");
     }
     assert!(stranger.asked().is_empty());
 }
