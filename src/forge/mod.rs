@@ -1,6 +1,6 @@
 //! GitHub: the trait that the controller speaks, its real implementation, and the webhook's outer form.
 //!
-//! Guarantees: every failure is sorted into an [`ErrorClass`]-like [`ForgeErrorKind`]; a listing says
+//! Guarantees: every failure is sorted into a [`ForgeErrorKind`]; a listing says
 //! whether it is complete; nothing is retried behind the caller's back.
 //! Must not know: environments, plans, the store.
 
@@ -23,7 +23,8 @@ use crate::domain::time::Timestamp;
 pub trait Forge: Send + Sync {
     /// Every repository of every installation that is not suspended.
     async fn repositories(&self) -> Result<Listing<RepoRef>, ForgeError>;
-    /// Every open pull request of a repository.
+    /// Every open pull request of a repository. One may be missing if another one was closed while the
+    /// pages were read: read it by itself before believing that it is not open.
     async fn open_pulls(&self, repo: &RepoRef) -> Result<Listing<PullFacts>, ForgeError>;
     /// One pull request, whatever its state. An answer for another repository id is an error.
     async fn pull(&self, repo: &RepoRef, number: PrNumber) -> Result<PullFacts, ForgeError>;

@@ -8,6 +8,7 @@ mod config;
 mod database;
 mod forge;
 mod gateway;
+mod openapi;
 mod process;
 mod standin;
 mod store;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::call::{Ask, Identity};
 use super::page::PAGE_SIZE;
-use super::wire::{App, Comment, Id};
+use super::wire::{App, BEGINNING, Comment, Id};
 use super::{ForgeError, Github, RepoRef};
 use crate::domain::id::PrNumber;
 use crate::forge::ForgeErrorKind;
@@ -24,6 +24,10 @@ impl Github {
     ) -> Result<Vec<u64>, ForgeError> {
         let what = format!("listing the comments of {}#{}", repo.name, number.0);
         let ask = Self::ask(repo, &format!("issues/{}/comments?per_page={PAGE_SIZE}", number.0), what)?;
+        if marker.chars().count() > BEGINNING {
+            let why = format!("the marker is longer than the {BEGINNING} characters that are compared: shorten it");
+            return Err(ask.error(ForgeErrorKind::Rejected, why));
+        }
         let comments: Vec<Comment> = self.calls.all::<Vec<_>>(ask).await?;
         let mut ours = Vec::new();
         for comment in comments {

@@ -4,7 +4,7 @@
 //! written back: the cache of answers keeps answers in this form, a fortieth of their size.
 //! Must not know: what the fields are used for.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Id {
@@ -106,10 +106,20 @@ pub(super) struct Entry {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Comment {
     pub id: u64,
+    /// Only its beginning, so that long discussions do not fill the memory.
+    #[serde(default, deserialize_with = "beginning")]
     pub body: Option<String>,
     pub user: Option<User>,
     /// Missing on older Enterprise Servers.
     pub performed_via_github_app: Option<Id>,
+}
+
+/// How much of a comment's text is kept.
+pub(super) const BEGINNING: usize = 300;
+
+fn beginning<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.map(|text| text.chars().take(BEGINNING).collect()))
 }
 
 #[derive(Debug, Serialize, Deserialize)]

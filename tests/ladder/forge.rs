@@ -1,1 +1,0 @@
-//! Tests of forge: see the module docs of what is tested.
