@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -26,7 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub const DOMAIN: &str = "preview.test";
 /// Longer than anything takes on a loaded machine.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A gateway with its table.
 pub struct Stage {
@@ -168,10 +169,10 @@ pub async fn mirror(name: &'static str) -> SocketAddr {
         let (parts, body) = request.into_parts();
         let mut text = format!("app {name}\n{} {}\n", parts.method, parts.uri);
         for (header, value) in &parts.headers {
-            text.push_str(&format!("{header}: {}\n", value.to_str().unwrap()));
+            writeln!(text, "{header}: {}", value.to_str().unwrap()).unwrap();
         }
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        text.push_str(&format!("body: {}\n", String::from_utf8_lossy(&body)));
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        writeln!(text, "body: {}", String::from_utf8_lossy(&body)).unwrap();
         Response::new(full(text))
     })
     .await
