@@ -4,6 +4,11 @@
   const again = () => location.reload();
   const after = Number(page.dataset.after);
 
+  const showLogsEnd = () => {
+    for (const log of page.querySelectorAll("pre")) log.scrollTop = log.scrollHeight;
+  };
+  showLogsEnd();
+
   if (page.dataset.turn === "reload") {
     setTimeout(again, after);
     return;
@@ -23,6 +28,7 @@
     if (view.page !== page.dataset.kind) return again();
     page.innerHTML = view.html;
     drawn = performance.now();
+    showLogsEnd();
   };
 
   let polling = 0;

@@ -1,1 +1,0 @@
-//! Tests of gateway: see the module docs of what is tested.

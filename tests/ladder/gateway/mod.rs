@@ -1,0 +1,8 @@
+//! The gateway over real sockets: what reaches which application, what passes through unchanged, what a
+//! visitor sees when there is nothing to pass.
+
+mod faults;
+mod pages;
+mod routing;
+mod stage;
+mod streaming;
