@@ -1,1 +1,3 @@
 //! HTTP of the controller: webhook endpoint, API, dashboard.
+
+pub mod webhook;
