@@ -12,7 +12,7 @@ use std::time::Duration;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AnyPool, AssertSqlSafe, ConnectOptions as _, SqlSafeStr as _};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions as _, Connection as _, SqlSafeStr as _};
 
 use super::dialect::Dialect;
 use super::error::{Doing as _, StoreError, classify};
@@ -87,8 +87,12 @@ async fn open_sqlite(path: &str) -> Result<Db, StoreError> {
     let lock = FileLock::take(&path)?;
     let url = SqliteConnectOptions::new().filename(&path).create_if_missing(true).to_url_lossy();
     let options = AnyConnectOptions::from_str(url.as_str()).doing("opening the store")?.disable_statement_logging();
-    // The first connection makes the file and switches it to WAL; readers come after it.
-    let writer = sqlite_pool(1).connect_with(options.clone()).await.doing("opening the store")?;
+    // Makes the file and switches it to WAL. Not by a pool: that would try again and again, and then hide the
+    // reason behind a time-out.
+    let mut first = options.connect().await.doing("opening the store")?;
+    set_up(&mut first).await.doing("opening the store")?;
+    first.close().await.doing("opening the store")?;
+    let writer = sqlite_pool(1).connect_lazy_with(options.clone());
     let reader = sqlite_pool(READERS).connect_lazy_with(options);
     Ok(Db { dialect: Dialect::Sqlite, writer, reader, lock: Some(Arc::new(lock)) })
 }
@@ -100,14 +104,14 @@ fn sqlite_pool(connections: u32) -> sqlx::pool::PoolOptions<sqlx::Any> {
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 5000"] {
-                    sqlx::raw_sql(pragma).execute(&mut *connection).await?;
-                }
-                Ok(())
-            })
-        })
+        .after_connect(|connection, _| Box::pin(set_up(connection)))
+}
+
+async fn set_up(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 5000"] {
+        sqlx::raw_sql(pragma).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 async fn open_postgres(url: &str) -> Result<Db, StoreError> {

@@ -202,7 +202,7 @@ async fn bodies_up_to_25_mb_are_taken_and_larger_ones_are_not_read() {
         }
     });
     let mut given = vec![0; 12];
-    tokio::time::timeout(Duration::from_secs(60), reading.read_exact(&mut given)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_mins(1), reading.read_exact(&mut given)).await.unwrap().unwrap();
     assert_eq!(given, b"HTTP/1.1 413");
     sending.abort();
     assert_eq!(server.stored().await, 1);
@@ -218,7 +218,7 @@ fn head(guid: &str, length: usize) -> String {
 async fn answer(socket: &mut TcpStream) -> String {
     let mut text = String::new();
     let reading = socket.read_to_string(&mut text);
-    tokio::time::timeout(Duration::from_secs(60), reading).await.expect("no answer, or no hanging up").unwrap();
+    tokio::time::timeout(Duration::from_mins(1), reading).await.expect("no answer, or no hanging up").unwrap();
     text
 }
 
@@ -249,7 +249,7 @@ async fn bodies_in_transit_are_bounded_together() {
     if filled.is_ok() {
         let mut given = vec![0; 12];
         let reading = hoarder.read_exact(&mut given);
-        tokio::time::timeout(Duration::from_secs(60), reading).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_mins(1), reading).await.unwrap().unwrap();
         assert_eq!(given, b"HTTP/1.1 503");
     }
     drop(hoarder);

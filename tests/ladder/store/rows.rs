@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use kagero::domain::id::{EnvKey, Generation, InstallationId, PrNumber, RepoId, RepoName};
-use kagero::domain::ledger::{Answer, Ledger, Standing};
-use kagero::domain::pull::{PullFacts, PullState, RepoRef};
+use kagero::domain::ledger::{Answer, Ledger, Said, Standing};
+use kagero::domain::pull::{ConfigFacts, Pins, PullFacts, PullState, RepoRef};
 use kagero::domain::time::Timestamp;
 use kagero::store::{JournalCheck, Store, StoreError};
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use super::{arbitrary, key, lease, open};
 
 /// Runs a property against one store; the values' keys keep the cases apart.
-fn check<S: Strategy>(strategy: &S, property: impl AsyncFn(&Store, S::Value)) {
+fn check<S: Strategy>(strategy: &S, property: &impl AsyncFn(&Store, S::Value)) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let store = runtime.block_on(open(&directory));
@@ -34,7 +34,7 @@ fn check<S: Strategy>(strategy: &S, property: impl AsyncFn(&Store, S::Value)) {
 
 #[test]
 fn ledgers_come_back_as_written() {
-    check(&(arbitrary::ledger(), arbitrary::said()), async |store, (ledger, said)| {
+    check(&(arbitrary::ledger(), arbitrary::said()), &async |store: &Store, (ledger, said): (Ledger, Said)| {
         let lease = lease(store, ledger.key).await;
         store.enroll(&lease, &ledger).await.unwrap();
         assert_eq!(store.ledger(ledger.key).await.unwrap().as_ref(), Some(&ledger));
@@ -59,7 +59,7 @@ fn ledgers_come_back_as_written() {
 #[test]
 fn facts_come_back_as_written() {
     let facts = (arbitrary::pull(), arbitrary::config(), arbitrary::pins());
-    check(&facts, async |store, (pull, config, pins)| {
+    check(&facts, &async |store: &Store, (pull, config, pins): (PullFacts, ConfigFacts, Pins)| {
         assert!(store.put_pull(&pull).await.unwrap());
         assert_eq!(store.pull(pull.key).await.unwrap().as_ref(), Some(&pull));
         let open = pull.state == PullState::Open;
@@ -98,8 +98,7 @@ async fn an_older_reading_never_overwrites_a_newer_one() {
     let mut config = sample(&arbitrary::config());
     config.read_at = Timestamp(20);
     store.put_config(key(1), &config).await.unwrap();
-    let stale =
-        kagero::domain::pull::ConfigFacts { base_ref: "stale".into(), read_at: Timestamp(10), ..config.clone() };
+    let stale = ConfigFacts { base_ref: "stale".into(), read_at: Timestamp(10), ..config.clone() };
     store.put_config(key(1), &stale).await.unwrap();
     assert_eq!(store.config(key(1)).await.unwrap(), Some(config));
 }
