@@ -15,6 +15,7 @@ mod journal;
 mod json;
 mod leases;
 mod ledger;
+mod lock;
 mod marks;
 mod open;
 mod pulls;
@@ -24,7 +25,6 @@ mod transaction;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::sync::{Arc, Mutex};
 
 use sqlx::AnyPool;
@@ -34,6 +34,7 @@ pub use error::StoreError;
 pub use inbox::{Accepted, Delivery, Inbox, InboxCounts, StoredDelivery};
 pub use journal::{JournalCheck, JournalId, JournalRow};
 pub use leases::Lease;
+use lock::FileLock;
 
 /// Connections. On PostgreSQL both pools are one.
 #[derive(Clone)]
@@ -42,6 +43,8 @@ struct Db {
     /// On SQLite a single connection, so that writers queue here instead of failing on the file's lock.
     writer: AnyPool,
     reader: AnyPool,
+    /// SQLite only.
+    lock: Option<Arc<FileLock>>,
 }
 
 /// The store. Clones share its connections.
@@ -51,10 +54,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     db: Db,
     inbox: Inbox,
-    /// Ends when the connections of the inbox's writer are closed.
+    /// The inbox's writer.
     writer: Mutex<Option<tokio::task::JoinHandle<()>>>,
-    /// Held for as long as the store is open; SQLite only.
-    lock: Mutex<Option<File>>,
 }
 
 impl Store {

@@ -5,9 +5,6 @@
 //! newer schema is refused before anything is written.
 //! Must not know: tables, but for clearing leases that nobody can hold any more.
 
-use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,11 +12,12 @@ use std::time::Duration;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AnyPool, AssertSqlSafe, ConnectOptions as _, SqlSafeStr as _};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions as _, Connection as _, SqlSafeStr as _};
 
 use super::dialect::Dialect;
 use super::error::{Doing as _, StoreError, classify};
 use super::inbox::Inbox;
+use super::lock::FileLock;
 use super::{Db, Inner, Store};
 
 /// Every migration ever released, oldest first. A released one is never edited.
@@ -36,16 +34,16 @@ impl Store {
     /// Opens `sqlite:<path>` or `postgres://…`. Makes the SQLite file and its directories.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let (db, lock) = match url.split_once(':') {
+        let db = match url.split_once(':') {
             Some(("sqlite", rest)) => open_sqlite(rest.strip_prefix("//").unwrap_or(rest)).await?,
-            Some(("postgres" | "postgresql", _)) => (open_postgres(url).await?, None),
+            Some(("postgres" | "postgresql", _)) => open_postgres(url).await?,
             _ => return Err(address(url, "the scheme is not known")),
         };
         if let Err(error) = migrate(&db).await {
             db.close().await;
             return Err(error);
         }
-        if lock.is_some() {
+        if db.lock.is_some() {
             // Nobody else has the file open, so no lease of before can be held by anyone.
             sqlx::query("UPDATE leases SET holder = NULL WHERE holder IS NOT NULL")
                 .execute(&db.writer)
@@ -53,7 +51,7 @@ impl Store {
                 .doing("clearing leases of the process before")?;
         }
         let (inbox, writer) = Inbox::start(db.clone());
-        Ok(Self(Arc::new(Inner { db, inbox, writer: Mutex::new(Some(writer)), lock: Mutex::new(lock) })))
+        Ok(Self(Arc::new(Inner { db, inbox, writer: Mutex::new(Some(writer)) })))
     }
 
     /// Closes every connection and frees the file. Writes in progress are finished; later calls fail.
@@ -64,7 +62,9 @@ impl Store {
             writer.abort();
             let _ = writer.await;
         }
-        drop(self.0.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(lock) = &self.0.db.lock {
+            lock.free();
+        }
     }
 }
 
@@ -75,7 +75,7 @@ impl Db {
     }
 }
 
-async fn open_sqlite(path: &str) -> Result<(Db, Option<File>), StoreError> {
+async fn open_sqlite(path: &str) -> Result<Db, StoreError> {
     if path.is_empty() || path.starts_with(":memory:") {
         return Err(address(&format!("sqlite:{path}"), "a file is needed: memory does not survive a crash"));
     }
@@ -84,13 +84,17 @@ async fn open_sqlite(path: &str) -> Result<(Db, Option<File>), StoreError> {
         std::fs::create_dir_all(directory)
             .map_err(|error| address(&path.display().to_string(), &format!("its directory: {error}")))?;
     }
-    let lock = take_lock(&path)?;
+    let lock = FileLock::take(&path)?;
     let url = SqliteConnectOptions::new().filename(&path).create_if_missing(true).to_url_lossy();
     let options = AnyConnectOptions::from_str(url.as_str()).doing("opening the store")?.disable_statement_logging();
-    // The first connection makes the file and switches it to WAL; readers come after it.
-    let writer = sqlite_pool(1).connect_with(options.clone()).await.doing("opening the store")?;
+    // Makes the file and switches it to WAL. Not by a pool: that would try again and again, and then hide the
+    // reason behind a time-out.
+    let mut first = options.connect().await.doing("opening the store")?;
+    set_up(&mut first).await.doing("opening the store")?;
+    first.close().await.doing("opening the store")?;
+    let writer = sqlite_pool(1).connect_lazy_with(options.clone());
     let reader = sqlite_pool(READERS).connect_lazy_with(options);
-    Ok((Db { dialect: Dialect::Sqlite, writer, reader }, Some(lock)))
+    Ok(Db { dialect: Dialect::Sqlite, writer, reader, lock: Some(Arc::new(lock)) })
 }
 
 fn sqlite_pool(connections: u32) -> sqlx::pool::PoolOptions<sqlx::Any> {
@@ -100,14 +104,14 @@ fn sqlite_pool(connections: u32) -> sqlx::pool::PoolOptions<sqlx::Any> {
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 5000"] {
-                    sqlx::raw_sql(pragma).execute(&mut *connection).await?;
-                }
-                Ok(())
-            })
-        })
+        .after_connect(|connection, _| Box::pin(set_up(connection)))
+}
+
+async fn set_up(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA busy_timeout = 5000"] {
+        sqlx::raw_sql(pragma).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 async fn open_postgres(url: &str) -> Result<Db, StoreError> {
@@ -120,7 +124,7 @@ async fn open_postgres(url: &str) -> Result<Db, StoreError> {
         .connect_with(options)
         .await
         .doing("opening the store")?;
-    Ok(Db { dialect: Dialect::Postgres, writer: pool.clone(), reader: pool })
+    Ok(Db { dialect: Dialect::Postgres, writer: pool.clone(), reader: pool, lock: None })
 }
 
 async fn migrate(db: &Db) -> Result<(), StoreError> {
@@ -143,38 +147,6 @@ async fn migrate(db: &Db) -> Result<(), StoreError> {
         }),
         Err(error) => Err(StoreError::Bug { doing, why: error.to_string() }),
     }
-}
-
-/// Takes the lock next to the database file and writes our process id into it.
-fn take_lock(path: &Path) -> Result<File, StoreError> {
-    let beside = beside(path, ".lock");
-    let trouble = |error: std::io::Error| address(&path.display().to_string(), &format!("its lock file: {error}"));
-    let mut file =
-        File::options().read(true).write(true).create(true).truncate(false).open(&beside).map_err(trouble)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            let holder = match holder.trim() {
-                "" => "another process".to_owned(),
-                pid => format!("process {pid}"),
-            };
-            return Err(StoreError::Locked { path: path.to_owned(), holder });
-        }
-        Err(TryLockError::Error(error)) => return Err(trouble(error)),
-    }
-    file.set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| write!(file, "{}", std::process::id()))
-        .map_err(trouble)?;
-    Ok(file)
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// An address that cannot be used, without what might be a password in it.

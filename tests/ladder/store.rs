@@ -1,1 +1,0 @@
-//! Tests of store: see the module docs of what is tested.

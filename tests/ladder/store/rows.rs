@@ -1,0 +1,236 @@
+//! What is written is read back; older news do not overwrite newer; ten thousand ledgers are no work.
+
+use std::time::{Duration, Instant};
+
+use kagero::domain::id::{EnvKey, Generation, InstallationId, PrNumber, RepoId, RepoName};
+use kagero::domain::ledger::{Answer, Ledger, Said, Standing};
+use kagero::domain::pull::{ConfigFacts, Pins, PullFacts, PullState, RepoRef};
+use kagero::domain::time::Timestamp;
+use kagero::store::{JournalCheck, Store, StoreError};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::json;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
+
+use super::{arbitrary, key, lease, open};
+
+/// Runs a property against one store; the values' keys keep the cases apart.
+fn check<S: Strategy>(strategy: &S, property: &impl AsyncFn(&Store, S::Value)) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = runtime.block_on(open(&directory));
+    let mut runner =
+        TestRunner::new(Config { cases: 48, max_shrink_iters: 0, failure_persistence: None, ..Config::default() });
+    runner
+        .run(strategy, |value| {
+            runtime.block_on(property(&store, value));
+            Ok(())
+        })
+        .unwrap();
+    runtime.block_on(store.close());
+}
+
+#[test]
+fn ledgers_come_back_as_written() {
+    check(&(arbitrary::ledger(), arbitrary::said()), &async |store: &Store, (ledger, said): (Ledger, Said)| {
+        let lease = lease(store, ledger.key).await;
+        store.enroll(&lease, &ledger).await.unwrap();
+        assert_eq!(store.ledger(ledger.key).await.unwrap().as_ref(), Some(&ledger));
+        assert!(store.ledgers().await.unwrap().contains(&ledger));
+        assert_eq!(store.unreleased().await.unwrap().contains(&ledger), !ledger.is_released());
+        let labels: Vec<_> = ledger.hosts.iter().map(|host| host.label.clone()).collect();
+        let taken = store.hosts_taken(&labels).await.unwrap();
+        assert!(taken.len() == labels.len() && taken.iter().all(|(_, by)| *by == ledger.key));
+
+        let mut expected = Ledger { said: said.clone(), ..ledger };
+        store.put_said(&lease, &said).await.unwrap();
+        for place in 0..expected.intents.len() {
+            expected.intents[place].answer = Some(Answer::Accepted("m\0'1".into()));
+            let intent = &expected.intents[place];
+            store.record_intent(&lease, intent).await.unwrap();
+            store.answer(&lease, &intent.token, intent.answer.as_ref().unwrap()).await.unwrap();
+        }
+        assert_eq!(store.ledger(expected.key).await.unwrap(), Some(expected));
+    });
+}
+
+#[test]
+fn facts_come_back_as_written() {
+    let facts = (arbitrary::pull(), arbitrary::config(), arbitrary::pins());
+    check(&facts, &async |store: &Store, (pull, config, pins): (PullFacts, ConfigFacts, Pins)| {
+        assert!(store.put_pull(&pull).await.unwrap());
+        assert_eq!(store.pull(pull.key).await.unwrap().as_ref(), Some(&pull));
+        let open = pull.state == PullState::Open;
+        assert_eq!(store.open_pulls(pull.key.repo).await.unwrap().contains(&pull.key), open);
+        assert_eq!(store.all_pulls().await.unwrap().contains(&pull), open);
+        store.put_config(pull.key, &config).await.unwrap();
+        assert_eq!(store.config(pull.key).await.unwrap(), Some(config));
+        store.put_pins(pull.key, &pins).await.unwrap();
+        assert_eq!(store.pins(pull.key).await.unwrap(), pins);
+    });
+}
+
+/// One value of a strategy, the same in every run.
+fn sample<S: Strategy>(strategy: &S) -> S::Value {
+    strategy.new_tree(&mut TestRunner::deterministic()).unwrap().current()
+}
+
+#[tokio::test]
+async fn an_older_reading_never_overwrites_a_newer_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).await;
+    let newer = PullFacts { state: PullState::Closed, read_at: Timestamp(20), ..sample(&arbitrary::pull()) };
+    let older = PullFacts { state: PullState::Open, read_at: Timestamp(10), ..newer.clone() };
+    assert!(store.put_pull(&newer).await.unwrap());
+    assert!(!store.put_pull(&older).await.unwrap(), "an older reading is no change");
+    assert_eq!(store.pull(newer.key).await.unwrap().as_ref(), Some(&newer));
+    let same = PullFacts { read_at: Timestamp(30), ..newer.clone() };
+    assert!(!store.put_pull(&same).await.unwrap(), "only the time of reading changed");
+    assert_eq!(store.pull(newer.key).await.unwrap(), Some(same));
+
+    let other = PullFacts { key: key(77), read_at: Timestamp(40), ..newer.clone() };
+    let retitled = PullFacts { title: "other".into(), read_at: Timestamp(40), ..newer.clone() };
+    let changed = store.put_pulls(&[older, other.clone(), retitled.clone()]).await.unwrap();
+    assert_eq!(changed, [other.key, retitled.key]);
+
+    let mut config = sample(&arbitrary::config());
+    config.read_at = Timestamp(20);
+    store.put_config(key(1), &config).await.unwrap();
+    let stale = ConfigFacts { base_ref: "stale".into(), read_at: Timestamp(10), ..config.clone() };
+    store.put_config(key(1), &stale).await.unwrap();
+    assert_eq!(store.config(key(1)).await.unwrap(), Some(config));
+}
+
+#[tokio::test]
+async fn a_rename_changes_a_repository_and_makes_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).await;
+    let repo = |name: &str| RepoRef {
+        id: RepoId(u64::MAX),
+        name: RepoName::parse(name).unwrap(),
+        installation: InstallationId(9),
+    };
+    store.put_repo(&repo("acme/shop"), Timestamp(10)).await.unwrap();
+    store.put_repo(&repo("acme/store"), Timestamp(20)).await.unwrap();
+    store.put_repo(&repo("acme/late"), Timestamp(15)).await.unwrap();
+    assert_eq!(store.repos().await.unwrap(), [repo("acme/store")]);
+    assert_eq!(store.repo(RepoId(u64::MAX)).await.unwrap(), Some(repo("acme/store")));
+    assert_eq!(store.repo(RepoId(1)).await.unwrap(), None);
+    store.set_mark("resync", 7).await.unwrap();
+    store.set_mark("resync", 8).await.unwrap();
+    assert_eq!((store.mark("resync").await.unwrap(), store.mark("other").await.unwrap()), (Some(8), None));
+}
+
+#[tokio::test]
+async fn a_host_label_belongs_to_one_environment() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).await;
+    let first = sample(&arbitrary::ledger());
+    let mut second = Ledger {
+        key: key(2),
+        uid: kagero::domain::id::EnvUid::parse("0123456789abcdef0123").unwrap(),
+        intents: Vec::new(),
+        ..first.clone()
+    };
+    store.enroll(&lease(&store, first.key).await, &first).await.unwrap();
+    let held = lease(&store, key(2)).await;
+    let refused = store.enroll(&held, &second).await;
+    assert!(matches!(refused, Err(StoreError::HostTaken { by, .. }) if by == first.key), "{refused:?}");
+    assert_eq!(store.ledger(key(2)).await.unwrap(), None, "a refused enrolment left a row");
+    second.hosts.clear();
+    store.enroll(&held, &second).await.unwrap();
+}
+
+#[tokio::test]
+async fn standing_only_goes_forward() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).await;
+    let live = Ledger { key: key(1), standing: Standing::Live, ..sample(&arbitrary::ledger()) };
+    let lease = lease(&store, key(1)).await;
+    let missing = store.leave(&lease, Timestamp(1)).await;
+    assert!(matches!(missing, Err(StoreError::Bug { .. })), "{missing:?}");
+    store.enroll(&lease, &live).await.unwrap();
+    let standing = async || store.ledger(key(1)).await.unwrap().unwrap().standing;
+    store.leave(&lease, Timestamp(5)).await.unwrap();
+    store.leave(&lease, Timestamp(6)).await.unwrap();
+    assert_eq!(standing().await, Standing::Leaving(Timestamp(5)));
+    store.release(&lease, Timestamp(7)).await.unwrap();
+    store.release(&lease, Timestamp(8)).await.unwrap();
+    store.leave(&lease, Timestamp(9)).await.unwrap();
+    assert_eq!(standing().await, Standing::Released(Timestamp(7)));
+}
+
+#[tokio::test]
+async fn the_journal_tells_what_began_and_how_it_ended_and_cannot_be_edited_unnoticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).await;
+    let one = lease(&store, key(1)).await;
+    let two = lease(&store, key(2)).await;
+    let first = store.begin(&one, "launch-machine", json!({"token": "a\0b"}), Timestamp(1)).await.unwrap();
+    let other = store.begin(&two, "terminate", json!(null), Timestamp(2)).await.unwrap();
+    let second = store.begin(&one, "assign", json!([1]), Timestamp(3)).await.unwrap();
+    store.finish(first, "done", Timestamp(4)).await.unwrap();
+    store.release_lease(&two).await.unwrap();
+    store.finish(other, "the lease was lost", Timestamp(5)).await.unwrap();
+    assert!(matches!(
+        store.finish(kagero::store::JournalId(99), "done", Timestamp(5)).await,
+        Err(StoreError::Bug { .. })
+    ));
+
+    let rows = store.journal(key(1), 10).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), [second, first]);
+    assert_eq!(rows[0].ended, None);
+    assert_eq!(rows[1].ended, Some(("done".to_owned(), Timestamp(4))));
+    assert_eq!((rows[1].detail.clone(), rows[1].fence), (json!({"token": "a\0b"}), one.fence));
+    assert_eq!(store.journal(key(1), 1).await.unwrap().len(), 1);
+    assert_eq!(store.verify_journal().await.unwrap(), JournalCheck::Intact(5));
+    store.close().await;
+
+    let path = directory.path().join("kagero.db");
+    for (edit, broken) in [
+        ("UPDATE journal SET content = 'failed' WHERE seq = 4", 4),
+        ("UPDATE journal SET pr = 3 WHERE seq = 3", 3),
+        ("DELETE FROM journal WHERE seq = 2", 3),
+    ] {
+        let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        sqlx::query(edit).execute(&mut connection).await.unwrap();
+        sqlx::Connection::close(connection).await.unwrap();
+        let store = open(&directory).await;
+        assert_eq!(store.verify_journal().await.unwrap(), JournalCheck::Broken(kagero::store::JournalId(broken)));
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_ledgers_are_read_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    open(&directory).await.close().await;
+    let path = directory.path().join("kagero.db");
+    let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    for fill in [
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+         INSERT INTO ledgers (repo, pr, uid, generation, enrolled_at, standing, said)
+         SELECT 42, i, printf('%020x', i), 1, 0, 'live', '{\"comment\":null,\"deployments\":[],\"written_at\":null}' FROM n",
+        "INSERT INTO hosts (label, repo, pr, position) SELECT printf('pr-%d-shop', pr), repo, pr, 0 FROM ledgers",
+        "INSERT INTO intents (token, repo, pr, generation, role, attempt, asked_at)
+         SELECT printf('%d-%d', pr, k), repo, pr, 1, '\"machine\"', k, 0
+         FROM ledgers, (SELECT 1 AS k UNION ALL SELECT 2 UNION ALL SELECT 3)",
+    ] {
+        sqlx::query(fill).execute(&mut connection).await.unwrap();
+    }
+    sqlx::Connection::close(connection).await.unwrap();
+
+    let store = open(&directory).await;
+    let began = Instant::now();
+    let ledgers = store.unreleased().await.unwrap();
+    let took = began.elapsed();
+    assert_eq!(ledgers.len(), 10_000);
+    assert!(ledgers.iter().all(|row| row.intents.len() == 3 && row.hosts.len() == 1));
+    assert_eq!(ledgers[9_999].generation, Generation::FIRST);
+    assert_eq!(ledgers[9_999].key, EnvKey { repo: RepoId(42), pr: PrNumber(10_000) });
+    // An unoptimised build takes about a second; a query per row would take far longer.
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    eprintln!("10,000 ledgers with 30,000 intents read in {took:?}");
+}
