@@ -10,7 +10,9 @@ mod config;
 mod demo;
 mod doctor;
 mod env;
+pub mod probe;
 pub mod run;
+pub mod secret;
 mod serve;
 
 use std::io::Write as _;

@@ -6,5 +6,6 @@
 
 pub mod api;
 pub mod auth;
+pub mod intake;
 pub mod router;
 pub mod webhook;

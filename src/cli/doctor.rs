@@ -1,0 +1,149 @@
+//! `kagero doctor`: can this machine and this configuration do the work?
+
+use std::path::Path;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Exit, print, print_json, table};
+use crate::config::{RenderStyle, Server, load_server};
+use crate::domain::assignment::SandboxLevel;
+
+/// The arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    name: &'static str,
+    ok: bool,
+    detail: String,
+    hint: String,
+}
+
+impl Finding {
+    fn good(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, ok: true, detail: detail.into(), hint: String::new() }
+    }
+
+    fn bad(name: &'static str, detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { name, ok: false, detail: detail.into(), hint: hint.into() }
+    }
+}
+
+/// Looks at everything; fails if anything is wrong.
+pub async fn run(config: &Path, arguments: &DoctorArguments) -> anyhow::Result<Exit> {
+    let mut findings = Vec::new();
+    let server = match load_server(config) {
+        Ok(server) => {
+            findings.push(Finding::good("configuration", config.display().to_string()));
+            Some(server)
+        }
+        Err(errors) => {
+            let hint = "kagero config validate shows each with its place";
+            findings.push(Finding::bad("configuration", errors.render(RenderStyle::Plain), hint));
+            None
+        }
+    };
+    findings.push(git());
+    findings.push(sandbox(server.as_ref()).await);
+    if let Some(server) = &server {
+        findings.push(state_dir(server));
+        findings.extend(seeds(server));
+        findings.extend(postgres(server).await);
+        findings.push(github(server).await);
+    }
+    let ok = findings.iter().all(|finding| finding.ok);
+    if arguments.json {
+        print_json(&findings)?;
+    } else {
+        let rows: Vec<Vec<String>> = findings
+            .iter()
+            .map(|finding| {
+                let state = if finding.ok { "ok" } else { "FAILED" };
+                vec![finding.name.to_owned(), state.to_owned(), finding.detail.clone(), finding.hint.clone()]
+            })
+            .collect();
+        print(&table(&["NAME", "OK", "DETAIL", "HINT"], &rows))?;
+    }
+    Ok(if ok { Exit::Ok } else { Exit::Error })
+}
+
+fn git() -> Finding {
+    let hint = "install git: apt-get install git";
+    match std::process::Command::new("git").arg("--version").output() {
+        Ok(output) if output.status.success() => {
+            Finding::good("git", String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        }
+        Ok(output) => Finding::bad("git", output.status.to_string(), hint),
+        Err(error) => Finding::bad("git", error.to_string(), hint),
+    }
+}
+
+async fn sandbox(server: Option<&Server>) -> Finding {
+    let report = crate::agent::sandbox::probe().await;
+    let reasons: Vec<String> = report.failures.iter().map(ToString::to_string).collect();
+    let level = match report.level {
+        SandboxLevel::Bubblewrap => "bubblewrap",
+        SandboxLevel::Landlock => "landlock",
+        SandboxLevel::Rlimit => "resource limits only",
+    };
+    let required = server.is_none_or(|server| {
+        let crate::config::server::Compute::Local(compute) = &server.compute;
+        compute.sandbox == crate::config::server::SandboxRule::Require
+    });
+    if report.level == SandboxLevel::Bubblewrap || !required {
+        let mut finding = Finding::good("sandbox", level);
+        finding.hint = reasons.join("; ");
+        finding
+    } else {
+        Finding::bad("sandbox", level, reasons.join("; "))
+    }
+}
+
+fn state_dir(server: &Server) -> Finding {
+    let dir = &server.state_dir;
+    let name = dir.display().to_string();
+    match std::fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir)) {
+        Ok(_) => Finding::good("state directory", name),
+        Err(error) => {
+            Finding::bad("state directory", format!("{name}: {error}"), "make it writable, or set another state_dir")
+        }
+    }
+}
+
+fn seeds(server: &Server) -> Vec<Finding> {
+    let check = |(name, seed): (&crate::domain::id::SeedName, &crate::config::server::Seed)| {
+        let path = seed.path.display();
+        match std::fs::metadata(&seed.path) {
+            Ok(_) => Finding::good("seed", format!("{name}: {path}")),
+            Err(error) => {
+                Finding::bad("seed", format!("{name}: {path}: {error}"), format!("put the dump there, or correct [seeds.{name}]"))
+            }
+        }
+    };
+    server.seeds.iter().map(check).collect()
+}
+
+async fn postgres(server: &Server) -> Vec<Finding> {
+    match super::run::probe_postgres(server).await {
+        None => Vec::new(),
+        Some(Ok(detail)) => vec![Finding::good("postgresql", detail)],
+        Some(Err(error)) => {
+            vec![Finding::bad("postgresql", error, "install it (apt-get install postgresql), or correct [database.postgres]")]
+        }
+    }
+}
+
+async fn github(server: &Server) -> Finding {
+    let hint = "check github.app_id, github.private_key and github.api_url, and that the App is installed";
+    match super::run::probe_github(server).await {
+        Ok(count) => Finding::good("github", format!("{count} repositories can be reached")),
+        Err(error) => Finding::bad("github", format!("{error:#}"), hint),
+    }
+}

@@ -1,0 +1,286 @@
+//! Puts the parts together: from a valid configuration to a running controller and gateway.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::probe::{GatewayProber, HttpAgents};
+use super::secret::InstallSecret;
+use crate::agent::client::AgentClient;
+use crate::agent::signature::ControllerKey;
+use crate::clock::{Clock, SystemClock};
+use crate::cloud::local::databases::{
+    Durability, LocalDatabases, PRIVATE_NETWORK, PostgresConfig, PostgresDatabases, ServerConfig, SqliteConfig,
+    SqliteDatabases,
+};
+use crate::cloud::local::machines::{LocalMachines, LocalMachinesConfig};
+use crate::config::Server;
+use crate::config::server::{Compute, PostgresServer, Seed, SeedFormat, Store as StoreAddress};
+use crate::controller::{Controller, Desk, Tuning, World};
+use crate::domain::id::SeedName;
+use crate::domain::policy::{Engine, Policy};
+use crate::forge::budget::{WriteBudget, WriteLimits};
+use crate::forge::github::{Github, GithubConfig};
+use crate::gateway::{Gateway, GatewayConfig, GatewayHandle, RouteTable, Scheme};
+use crate::http::intake;
+use crate::http::webhook::{self, Intake, Limits};
+use crate::http::{auth, router};
+use crate::seed::{Golden, RoleLimits, SeedFormat as GoldenFormat};
+use crate::store::Store;
+
+/// Databases that are cloned or dropped at once.
+const CLONES_AT_ONCE: usize = 4;
+
+/// A running controller with its gateway and its HTTP server.
+pub struct Running {
+    /// Where webhooks and the API are answered.
+    pub http: SocketAddr,
+    /// Where previews are answered.
+    pub gateway: SocketAddr,
+    /// For looking in.
+    pub desk: Desk,
+    controller: Controller,
+    gate: GatewayHandle,
+    stop: CancellationToken,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    postgres: Option<PostgresDatabases>,
+    store: Store,
+}
+
+/// What a start may override.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The program that is run as the agent.
+    pub program: PathBuf,
+    /// What a power cut may cost a private PostgreSQL.
+    pub durability: Durability,
+    /// Between two full listings of GitHub.
+    pub resync: Duration,
+}
+
+impl Surroundings {
+    /// The usual ones: this program, durable data, five minutes.
+    pub fn usual() -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("this program's own path could not be found")?;
+        Ok(Self { program, durability: Durability::Crash, resync: Tuning::default().resync })
+    }
+}
+
+impl Running {
+    /// Starts everything. Returns once both listeners answer.
+    pub async fn start(server: &Server, around: &Surroundings) -> anyhow::Result<Self> {
+        for warning in &server.warnings {
+            tracing::warn!("{warning}");
+        }
+        let state_dir = prepare_state_dir(&server.state_dir)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let StoreAddress::Sqlite { path } = &server.store;
+        let store = Store::open(&format!("sqlite:{}", path.display())).await.context("the store could not be opened")?;
+        let secret = InstallSecret::load(&state_dir)?;
+        let policy = policy(server, &state_dir);
+        let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
+        let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
+        let machines = machines(server, around, &state_dir, &secret)?;
+
+        let routes = RouteTable::default();
+        let gate = Gateway::start(gateway_config(server), routes.clone()).context("the gateway could not be started")?;
+        let gateway = gate.local_addr();
+        let prober = GatewayProber::new(loopback(gateway), server.gateway.domain.clone())?;
+        let forge = Github::new(github_config(server)?, Arc::clone(&clock)).context("GitHub could not be set up")?;
+
+        let world = World {
+            store: store.clone(),
+            forge: Arc::new(forge),
+            machines: Arc::new(machines),
+            databases: Arc::new(databases),
+            agents: Arc::new(HttpAgents(AgentClient::new(secret.signing_key()))),
+            prober: Arc::new(prober),
+            routes,
+            clock: Arc::clone(&clock),
+            policy: ArcSwap::from_pointee(policy),
+            secrets: server.secrets.iter().map(|(name, secret)| (name.clone(), secret.value.clone())).collect(),
+            holder: format!("{}-{}", std::process::id(), hex::encode(rand::random::<[u8; 4]>())),
+            // The pause between two edits of one comment is the plan's; here only the totals count.
+            writes: Mutex::new(WriteBudget::new(WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() })),
+        };
+        let workers = usize::try_from(server.builds.max(1)).unwrap_or(1).max(Tuning::default().workers);
+        let tuning = Tuning { workers, resync: around.resync };
+        let controller = Controller::start(world, tuning).await.context("the controller could not be started")?;
+
+        let secrets = server.github.webhook_secrets.iter().map(|secret| secret.value.clone()).collect();
+        let intake =
+            Intake::new(store.inbox().clone(), secrets, clock, intake::check, intake::read, Limits::default());
+        let webhook = webhook::router(Arc::new(intake));
+        let token = auth::token(&state_dir).context("the API token could not be written")?;
+        let app = router::router(controller.desk(), webhook, token, metrics());
+        let listener = tokio::net::TcpListener::bind(server.listen.http)
+            .await
+            .with_context(|| format!("listen.http: {} cannot be listened on", server.listen.http))?;
+        let http = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let serving = tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(stopped).await });
+        if let Some(postgres) = postgres.clone() {
+            // The first pull request should not have to wait for the seeds; what fails here is told there.
+            tokio::spawn(async move {
+                if let Err(error) = postgres.load_goldens().await {
+                    tracing::warn!(error = %error, "the seeds could not be loaded yet");
+                }
+            });
+        }
+        tracing::info!(http.address = %http, gateway.address = %gateway, "kagero is up");
+        let desk = controller.desk();
+        Ok(Self { http, gateway, desk, controller, gate, stop, server: serving, postgres, store })
+    }
+
+    /// Stops taking requests and working. Environments go on: their agents outlive the controller. A
+    /// private PostgreSQL goes on with them.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let _ = self.server.await;
+        self.controller.stop().await;
+        self.gate.shutdown().await;
+        self.store.close().await;
+    }
+
+    /// As [`Running::stop`], and stops a private PostgreSQL too.
+    pub async fn stop_everything(self) -> anyhow::Result<()> {
+        let postgres = self.postgres.clone();
+        self.stop().await;
+        if let Some(postgres) = postgres {
+            postgres.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the state directory, readable by its owner only, and gives its canonical path.
+pub fn prepare_state_dir(dir: &Path) -> anyhow::Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let cannot = || format!("state_dir: {} cannot be made or used", dir.display());
+    std::fs::create_dir_all(dir).with_context(cannot)?;
+    // Others may pass through to what they are given, such as a database's socket, but see nothing.
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711)).with_context(cannot)?;
+    dir.canonicalize().with_context(cannot)
+}
+
+/// The policy, with the places that are known only here.
+fn policy(server: &Server, state_dir: &Path) -> Policy {
+    let mut policy = server.policy();
+    policy.allow.accounts = vec![state_dir.display().to_string()];
+    if matches!(&server.postgres, Some(postgres) if matches!(postgres.server, PostgresServer::Private { .. })) {
+        policy.allow.networks.push(PRIVATE_NETWORK.to_owned());
+    }
+    policy
+}
+
+fn goldens(seeds: &BTreeMap<SeedName, Seed>, engine: Engine) -> Vec<Golden> {
+    let of_engine = seeds.iter().filter(|(_, seed)| seed.engine == engine);
+    of_engine
+        .map(|(name, seed)| Golden {
+            name: name.clone(),
+            source: seed.path.clone(),
+            format: match seed.format {
+                SeedFormat::Auto => None,
+                SeedFormat::Plain => Some(GoldenFormat::Plain),
+                SeedFormat::Custom => Some(GoldenFormat::Custom),
+                SeedFormat::Directory => Some(GoldenFormat::Directory),
+                SeedFormat::Sqlite => Some(GoldenFormat::SqliteFile),
+            },
+            extensions: Vec::new(),
+        })
+        .collect()
+}
+
+/// The PostgreSQL lane's settings, if there is one.
+pub fn postgres_config(
+    server: &Server,
+    around: &Surroundings,
+    state_dir: &Path,
+    secret: &InstallSecret,
+    policy: &Policy,
+) -> Option<PostgresConfig> {
+    let postgres = server.postgres.as_ref()?;
+    let bin_dir = postgres.bin_dir.clone();
+    let kind = match &postgres.server {
+        PostgresServer::Private { user } => {
+            ServerConfig::Private { bin_dir, user: user.clone(), durability: around.durability }
+        }
+        PostgresServer::External { url } => {
+            ServerConfig::External { admin_url: url.value.clone(), bin_dir, open_databases: Vec::new() }
+        }
+    };
+    Some(PostgresConfig {
+        server: kind,
+        state_dir: state_dir.to_owned(),
+        install: server.install.clone(),
+        secret: secret.for_roles(),
+        goldens: goldens(&server.seeds, Engine::Postgres),
+        allow: policy.allow.networks.clone(),
+        limits: RoleLimits::default(),
+        at_once: CLONES_AT_ONCE,
+    })
+}
+
+fn postgres(
+    server: &Server,
+    around: &Surroundings,
+    state_dir: &Path,
+    secret: &InstallSecret,
+    policy: &Policy,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Option<PostgresDatabases>> {
+    postgres_config(server, around, state_dir, secret, policy)
+        .map(|config| PostgresDatabases::new(config, Arc::clone(clock)).context("PostgreSQL could not be set up"))
+        .transpose()
+}
+
+fn sqlite(server: &Server, state_dir: &Path, clock: &Arc<dyn Clock>) -> SqliteDatabases {
+    let config = SqliteConfig {
+        state_dir: state_dir.to_owned(),
+        install: server.install.clone(),
+        goldens: goldens(&server.seeds, Engine::Sqlite),
+        at_once: CLONES_AT_ONCE,
+    };
+    SqliteDatabases::new(config, Arc::clone(clock))
+}
+
+fn gateway_config(server: &Server) -> GatewayConfig {
+    let scheme = if server.gateway.link.scheme == "https" { Scheme::Https } else { Scheme::Http };
+    GatewayConfig {
+        scheme,
+        forge_url: server.github.web_url.clone(),
+        ..GatewayConfig::new(server.listen.gateway, server.gateway.domain.clone())
+    }
+}
+
+fn github_config(server: &Server) -> anyhow::Result<GithubConfig> {
+    let github = &server.github;
+    let api_url = github.api_url.parse().with_context(|| format!("github.api_url: {}", github.api_url))?;
+    let web_url = github.web_url.parse().with_context(|| format!("github.web_url: {}", github.web_url))?;
+    let mut config = GithubConfig::new(api_url, web_url, github.app_id, github.private_key.value.clone());
+    config.clone_base = Some(github.clone_base.clone());
+    Ok(config)
+}
+
+/// An address that this machine can reach itself at.
+fn loopback(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, address.port()))
+    } else {
+        address
+    }
+}
+
+/// One recorder per process; a second start in the same process shares it.
+fn metrics() -> Option<PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).clone()
+}
