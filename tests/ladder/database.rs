@@ -1,1 +1,0 @@
-//! Tests of database: see the module docs of what is tested.
