@@ -223,7 +223,7 @@ fn code(text: &str) -> String {
 
 /// Text from outside as a code block that it cannot close.
 fn fenced(text: &mut String, content: &str) {
-    const ROOM: usize = MAX_CHARACTERS / 2;
+    const ROOM: usize = MAX_CHARACTERS * 2 / 5;
     let clean: String = content.chars().filter(|c| !c.is_control() || *c == '\n' || *c == '\t').collect();
     let skipped = clean.chars().count().saturating_sub(ROOM);
     let kept: String = clean.chars().skip(skipped).collect();

@@ -9,3 +9,6 @@ pub mod explain;
 pub mod page;
 pub mod say;
 pub mod view;
+
+#[cfg(test)]
+mod tests;

@@ -51,11 +51,11 @@ impl<'a> Visitor<'a> {
         Ok(version.get("commit").and_then(Value::as_str).map(ToOwned::to_owned))
     }
 
-    /// The orders in the preview's database.
-    pub async fn orders(&self) -> anyhow::Result<Vec<Value>> {
+    /// The number of the newest order in the preview's database.
+    pub async fn newest_order(&self) -> anyhow::Result<i64> {
         let orders: Value = self.get("/api/orders").await?.error_for_status()?.json().await?;
-        let list = orders.get("orders").unwrap_or(&orders);
-        list.as_array().cloned().with_context(|| format!("{} does not list its orders", self.host))
+        let newest = orders.as_array().and_then(|orders| orders.first()).and_then(|order| order["id"].as_i64());
+        newest.with_context(|| format!("{} shows no orders", self.host))
     }
 
     /// Places an order through the application's form.
