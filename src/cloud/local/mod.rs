@@ -2,3 +2,5 @@
 //!
 //! Guarantees: whatever it makes carries an owner record that outlives this process.
 //! Must not know: plans, the store, GitHub.
+
+pub mod machines;
