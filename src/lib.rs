@@ -2,7 +2,7 @@
 //! again. `ARCHITECTURE.md` has the map; `tests/tidy.rs` enforces it.
 
 pub mod agent;
-//pub mod cli;
+pub mod cli;
 pub mod clock;
 pub mod cloud;
 pub mod config;
@@ -10,7 +10,7 @@ pub mod controller;
 pub mod domain;
 pub mod forge;
 pub mod gateway;
-//pub mod http;
+pub mod http;
 pub mod plan;
 pub mod report;
 pub mod seed;

@@ -47,8 +47,7 @@ impl Board {
     pub fn status(&self) -> AgentStatus {
         let state = self.state();
         let mut rollouts = state.rollouts.clone();
-        for (rollout, release) in
-            [(&mut rollouts.candidate, &state.candidate), (&mut rollouts.serving, &state.serving)]
+        for (rollout, release) in [(&mut rollouts.candidate, &state.candidate), (&mut rollouts.serving, &state.serving)]
         {
             if let (Some(rollout), Some(release)) = (rollout, release) {
                 with_services(rollout, release.reports());

@@ -347,9 +347,15 @@ fn os(text: &str) -> &OsStr {
 
 fn says_unknown(error: &CheckoutError) -> bool {
     let CheckoutError::Git { why, .. } = error else { return false };
-    ["not our ref", "couldn't find remote ref", "not a valid object", "did not send all necessary objects", "bad object"]
-        .iter()
-        .any(|words| why.contains(words))
+    [
+        "not our ref",
+        "couldn't find remote ref",
+        "not a valid object",
+        "did not send all necessary objects",
+        "bad object",
+    ]
+    .iter()
+    .any(|words| why.contains(words))
 }
 
 /// Holds a mirror against other agents. Waits in a thread of its own, since another agent may fetch for long.

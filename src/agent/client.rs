@@ -12,9 +12,7 @@ use ed25519_dalek::SigningKey;
 use futures::{Stream, StreamExt as _};
 use http::{Method, StatusCode};
 
-use super::protocol::{
-    ASSIGNMENT_PATH, Complaint, END_EVENT, LOGS_PATH, LogLine, LogQuery, STATUS_PATH, STOP_PATH,
-};
+use super::protocol::{ASSIGNMENT_PATH, Complaint, END_EVENT, LOGS_PATH, LogLine, LogQuery, STATUS_PATH, STOP_PATH};
 use super::signature::Signed;
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::assignment::{AgentStatus, Assignment};

@@ -19,6 +19,7 @@ pub mod options;
 pub mod process;
 pub mod protocol;
 pub mod release;
+pub mod removal;
 pub mod rollout;
 pub mod sandbox;
 pub mod server;
@@ -36,7 +37,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setsid};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -49,7 +50,8 @@ use self::logs::LogStore;
 use self::options::{AgentOptions, OptionsError};
 use self::process::{ProcessRef, carrying, dead_children, descendants};
 use self::protocol::{ADDRESS_FILE, AddressFile, MACHINE_VARIABLE, write_atomically};
-use self::release::{RELEASES_DIR, remove_tree};
+use self::release::RELEASES_DIR;
+use self::removal::remove_tree;
 use self::sandbox::{Sandbox, TooWeak};
 use self::server::Desk;
 use self::signature::Verifier;
@@ -92,8 +94,11 @@ fn cannot(what: &'static str) -> impl FnOnce(io::Error) -> AgentFailure {
     move |source| AgentFailure::Io { what, source }
 }
 
-/// Runs the agent of a machine's directory until it is told to end.
+/// Runs the agent of a machine's directory until it is told to end, in a session of its own, so that it
+/// outlives whoever started it.
 pub async fn run_from_dir(dir: &Path) -> Result<(), AgentFailure> {
+    // Fails for the leader of a process group: then the starter has seen to it.
+    let _ = setsid();
     run(AgentOptions::load(dir)?).await
 }
 
@@ -112,8 +117,7 @@ pub async fn run(options: AgentOptions) -> Result<(), AgentFailure> {
         tracing::warn!(env.uid = %options.uid, sandbox.level = ?report.level, "a stronger sandbox does not work: {failure}");
     }
     let logs = LogStore::open(options.dir.join("logs"), options.logs).map_err(cannot("keep logs"))?;
-    let git =
-        Git::new(&options.mirrors_dir, &options.dir, options.git.clone()).map_err(cannot("keep mirrors"))?;
+    let git = Git::new(&options.mirrors_dir, &options.dir, options.git.clone()).map_err(cannot("keep mirrors"))?;
     let board = Arc::new(Board::new(options.clone(), sandbox.level()));
     let (orders, inbox) = mpsc::channel(WAITING_ORDERS);
     let desk = Desk {

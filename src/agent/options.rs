@@ -123,8 +123,7 @@ impl AgentOptions {
         let text = std::fs::read(&path).map_err(|source| OptionsError::Unreadable { path: path.clone(), source })?;
         let mut options: Self =
             serde_json::from_slice(&text).map_err(|source| OptionsError::Garbled { path: path.clone(), source })?;
-        options.dir =
-            dir.canonicalize().map_err(|source| OptionsError::Unreadable { path: dir.to_owned(), source })?;
+        options.dir = dir.canonicalize().map_err(|source| OptionsError::Unreadable { path: dir.to_owned(), source })?;
         Ok(options)
     }
 

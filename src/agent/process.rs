@@ -39,7 +39,8 @@ impl ProcessRef {
 
     /// Whether it still runs. A zombie does not.
     pub fn is_alive(&self) -> bool {
-        Stat::read(self.pid).is_some_and(|stat| stat.started == self.started && !stat.is_dead()) && self.boot == boot_id()
+        Stat::read(self.pid).is_some_and(|stat| stat.started == self.started && !stat.is_dead())
+            && self.boot == boot_id()
     }
 
     /// Sends a signal, unless the process is gone.

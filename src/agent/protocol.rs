@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::domain::id::{CommitSha, EnvUid, Generation, ServiceName};
 use crate::domain::time::Timestamp;
 
+pub use super::options::{AgentOptions, GitOptions, LogLimits, SandboxOptions, SupervisionPace};
 pub use super::process::{ProcessRef, carrying, descendants};
+pub use super::removal::remove_tree;
+pub use super::signature::ControllerKey;
 
 /// `GET`: an [`crate::domain::assignment::AgentStatus`].
 pub const STATUS_PATH: &str = "/v1/status";

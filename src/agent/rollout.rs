@@ -4,7 +4,9 @@
 //! its digest; the newest task wins.
 //! Must not know: how stages and services are run.
 
-use crate::domain::assignment::{Rollout, RolloutPhase, ServiceReport, ServiceState, Stage, StageFailure, StageReport, Task, TaskDigest};
+use crate::domain::assignment::{
+    Rollout, RolloutPhase, ServiceReport, ServiceState, Stage, StageFailure, StageReport, Task, TaskDigest,
+};
 use crate::domain::time::Timestamp;
 
 /// What the agent works on and what it serves.

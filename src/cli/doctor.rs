@@ -6,8 +6,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Exit, print, print_json, table};
+use crate::agent::options::SandboxOptions;
+use crate::agent::sandbox;
+use crate::config::server::{Compute, SandboxRule, Seed};
 use crate::config::{RenderStyle, Server, load_server};
 use crate::domain::assignment::SandboxLevel;
+use crate::domain::id::SeedName;
 
 /// The arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -86,7 +90,10 @@ fn git() -> Finding {
 }
 
 async fn sandbox(server: Option<&Server>) -> Finding {
-    let report = crate::agent::sandbox::probe().await;
+    let report = match sandbox::probe(&SandboxOptions::default()).await {
+        Ok(report) => report,
+        Err(error) => return Finding::bad("sandbox", error.to_string(), "install bubblewrap: apt-get install bubblewrap"),
+    };
     let reasons: Vec<String> = report.failures.iter().map(ToString::to_string).collect();
     let level = match report.level {
         SandboxLevel::Bubblewrap => "bubblewrap",
@@ -94,15 +101,14 @@ async fn sandbox(server: Option<&Server>) -> Finding {
         SandboxLevel::Rlimit => "resource limits only",
     };
     let required = server.is_none_or(|server| {
-        let crate::config::server::Compute::Local(compute) = &server.compute;
-        compute.sandbox == crate::config::server::SandboxRule::Require
+        let Compute::Local(compute) = &server.compute;
+        compute.sandbox == SandboxRule::Require
     });
-    if report.level == SandboxLevel::Bubblewrap || !required {
-        let mut finding = Finding::good("sandbox", level);
-        finding.hint = reasons.join("; ");
-        finding
-    } else {
-        Finding::bad("sandbox", level, reasons.join("; "))
+    Finding {
+        name: "sandbox",
+        ok: report.level == SandboxLevel::Bubblewrap || !required,
+        detail: level.to_owned(),
+        hint: reasons.join("; "),
     }
 }
 
@@ -118,7 +124,7 @@ fn state_dir(server: &Server) -> Finding {
 }
 
 fn seeds(server: &Server) -> Vec<Finding> {
-    let check = |(name, seed): (&crate::domain::id::SeedName, &crate::config::server::Seed)| {
+    let check = |(name, seed): (&SeedName, &Seed)| {
         let path = seed.path.display();
         match std::fs::metadata(&seed.path) {
             Ok(_) => Finding::good("seed", format!("{name}: {path}")),

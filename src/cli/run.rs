@@ -18,21 +18,24 @@ use crate::agent::signature::ControllerKey;
 use crate::clock::{Clock, SystemClock};
 use crate::cloud::local::databases::{
     Durability, LocalDatabases, PRIVATE_NETWORK, PostgresConfig, PostgresDatabases, ServerConfig, SqliteConfig,
-    SqliteDatabases,
+    SqliteDatabases, probe,
 };
-use crate::cloud::local::machines::{LocalMachines, LocalMachinesConfig};
+use crate::cloud::local::machines::{LocalMachines, LocalOptions};
 use crate::config::Server;
-use crate::config::server::{Compute, PostgresServer, Seed, SeedFormat, Store as StoreAddress};
+use crate::config::server::{Compute, PostgresServer, SandboxRule, Seed, SeedFormat, Store as StoreAddress};
 use crate::controller::{Controller, Desk, Tuning, World};
+use crate::domain::assignment::SandboxLevel;
 use crate::domain::id::SeedName;
 use crate::domain::policy::{Engine, Policy};
+use crate::forge::Forge as _;
 use crate::forge::budget::{WriteBudget, WriteLimits};
 use crate::forge::github::{Github, GithubConfig};
 use crate::gateway::{Gateway, GatewayConfig, GatewayHandle, RouteTable, Scheme};
 use crate::http::intake;
 use crate::http::webhook::{self, Intake, Limits};
 use crate::http::{auth, router};
-use crate::seed::{Golden, RoleLimits, SeedFormat as GoldenFormat};
+use crate::seed::golden::{Golden, SeedFormat as GoldenFormat};
+use crate::seed::role::RoleLimits;
 use crate::store::Store;
 
 /// Databases that are cloned or dropped at once.
@@ -87,7 +90,7 @@ impl Running {
         let policy = policy(server, &state_dir);
         let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
         let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
-        let machines = machines(server, around, &state_dir, &secret)?;
+        let machines = machines(server, around, &state_dir, &secret, &clock)?;
 
         let routes = RouteTable::default();
         let gate = Gateway::start(gateway_config(server), routes.clone()).context("the gateway could not be started")?;
@@ -250,6 +253,64 @@ fn sqlite(server: &Server, state_dir: &Path, clock: &Arc<dyn Clock>) -> SqliteDa
         at_once: CLONES_AT_ONCE,
     };
     SqliteDatabases::new(config, Arc::clone(clock))
+}
+
+fn machines(
+    server: &Server,
+    around: &Surroundings,
+    state_dir: &Path,
+    secret: &InstallSecret,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<LocalMachines> {
+    let Compute::Local(compute) = &server.compute;
+    let key = ControllerKey::from(&secret.signing_key());
+    let mut options = LocalOptions::new(server.install.clone(), state_dir, &around.program, key);
+    options.sandbox.read_only_paths.clone_from(&compute.read_only_paths);
+    options.sandbox.path.clone_from(&compute.path);
+    options.sandbox.weakest = match compute.sandbox {
+        SandboxRule::Require => SandboxLevel::Bubblewrap,
+        SandboxRule::BestEffort => SandboxLevel::Rlimit,
+    };
+    if server.github.clone_base.starts_with("file:") {
+        options.git.protocols.push("file".to_owned());
+    }
+    if server.github.clone_base.starts_with("http:") {
+        options.git.protocols.push("http".to_owned());
+    }
+    LocalMachines::open(options, Arc::clone(clock)).context("the state directory cannot be used")
+}
+
+/// What PostgreSQL says of itself; `None` where it is not set up.
+pub async fn probe_postgres(server: &Server) -> Option<Result<String, String>> {
+    server.postgres.as_ref()?;
+    Some(match probe_config(server) {
+        Ok(Some(config)) => {
+            let report = probe(&config).await;
+            let found = report.programs.and_then(|_| report.server);
+            match found {
+                Ok(server) if server.problems.is_empty() && report.seeds.is_empty() => {
+                    Ok(format!("{} at {}", server.version, server.network))
+                }
+                Ok(server) => Err(server.problems.into_iter().chain(report.seeds).collect::<Vec<_>>().join("; ")),
+                Err(error) => Err(error),
+            }
+        }
+        Ok(None) => return None,
+        Err(error) => Err(format!("{error:#}")),
+    })
+}
+
+fn probe_config(server: &Server) -> anyhow::Result<Option<PostgresConfig>> {
+    let state_dir = prepare_state_dir(&server.state_dir)?;
+    let secret = InstallSecret::load(&state_dir)?;
+    let policy = policy(server, &state_dir);
+    Ok(postgres_config(server, &Surroundings::usual()?, &state_dir, &secret, &policy))
+}
+
+/// How many repositories the App reaches.
+pub async fn probe_github(server: &Server) -> anyhow::Result<usize> {
+    let github = Github::new(github_config(server)?, Arc::new(SystemClock))?;
+    Ok(github.repositories().await?.items.len())
 }
 
 fn gateway_config(server: &Server) -> GatewayConfig {

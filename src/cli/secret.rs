@@ -58,8 +58,11 @@ impl InstallSecret {
     }
 
     fn derive(&self, purpose: &str) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new(&self.0.into());
-        mac.update(purpose.as_bytes());
-        mac.finalize().into_bytes().into()
+        let mut derived = [0; 32];
+        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) {
+            mac.update(purpose.as_bytes());
+            derived = mac.finalize().into_bytes().into();
+        }
+        derived
     }
 }

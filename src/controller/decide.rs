@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::ports::World;
 use super::seats::Seats;
 use crate::domain::desired::{CapacityLimit, Desired, GoneReason, QueueReason};
-use crate::domain::id::{EnvKey, EnvUid, HostLabel, RepoId};
+use crate::domain::id::{EnvKey, EnvUid, HostLabel};
 use crate::domain::ledger::{Ledger, Standing};
 use crate::domain::observed::Observed;
 use crate::domain::policy::Policy;
@@ -163,9 +163,4 @@ pub fn is_at_rest(known: &Known, decision: &Decision) -> bool {
         Desired::Running(_) | Desired::Asleep(_) | Desired::Queued(_) => false,
     };
     released && settled && decision.plan.steps.is_empty() && decision.sayings == Sayings::default()
-}
-
-/// A repository as the store knows it, for messages.
-pub fn repo_name(repo: Option<&RepoRef>, id: RepoId) -> String {
-    repo.map_or_else(|| format!("repository {}", id.0), |repo| repo.name.to_string())
 }

@@ -14,7 +14,7 @@ use super::speak;
 use crate::cloud::{CloudError, ErrorClass};
 use crate::domain::assignment::{Assignment, Task};
 use crate::domain::desired::DatabaseSpec;
-use crate::domain::id::{EnvKey, Generation};
+use crate::domain::id::Generation;
 use crate::domain::ledger::{Answer, Host, Intent, Ledger, Proof, Said, Standing};
 use crate::domain::step::Step;
 use crate::domain::time::Timestamp;
@@ -185,14 +185,14 @@ async fn fill_in(
         .filter_map(|name| Some((name.clone(), world.secrets.get(name)?.expose_secret().to_owned())))
         .collect();
     let mut migrate_env = BTreeMap::new();
-    let mut writable_paths = Vec::new();
+    let mut reachable = Vec::new();
     if let Some(database) = database {
         let access = world.databases.access(database).await?;
         secret_env.insert("DATABASE_URL".to_owned(), access.application_url);
         migrate_env.insert("DATABASE_URL".to_owned(), access.migration_url);
-        writable_paths = access.paths;
+        reachable = access.paths;
     }
-    Ok(Assignment { task: task.clone(), git_token, secret_env, writable_paths, migrate_env })
+    Ok(Assignment { task: task.clone(), git_token, secret_env, migrate_env, reachable })
 }
 
 /// A create: its answer is kept with the intent, unless it is not known whether it happened.
@@ -245,9 +245,4 @@ pub(super) async fn finish<E: ToString>(
 ) -> Result<(), StoreError> {
     let outcome = error.map_or_else(|| "ok".to_owned(), |error| format!("failed: {}", error.to_string()));
     world.store.finish(begun, &outcome, world.clock.now()).await
-}
-
-/// A pull request for messages.
-pub fn name_of(known: &Known, key: EnvKey) -> String {
-    format!("{}#{}", super::decide::repo_name(known.repo.as_ref(), key.repo), key.pr.0)
 }

@@ -82,8 +82,6 @@ pub struct Assignment {
     /// Variables for the services and the build: `DATABASE_URL` with the application's role, and the
     /// repository's secrets.
     pub secret_env: BTreeMap<String, String>,
-    /// Directories that the processes may read and write besides their own: where a database is a file.
-    pub writable_paths: Vec<std::path::PathBuf>,
     /// Variables for the migration only: `DATABASE_URL` with the migration role.
     pub migrate_env: BTreeMap<String, String>,
     /// Directories and sockets outside the checkout that the processes may use, to reach the database.

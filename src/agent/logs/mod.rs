@@ -139,7 +139,13 @@ fn read_attempt(record: &AttemptRecord, dir: &Path, query: &LogQuery) -> Vec<Log
         let line = |text: &str| {
             let (at, text) = text.split_once(' ').unwrap_or(("0", text));
             let at = Timestamp(at.parse().unwrap_or_default());
-            LogLine { attempt: record.number, commit: record.commit.clone(), source: source.clone(), at, text: text.to_owned() }
+            LogLine {
+                attempt: record.number,
+                commit: record.commit.clone(),
+                source: source.clone(),
+                at,
+                text: text.to_owned(),
+            }
         };
         lines.extend(kept.head.lines().map(line));
         if !kept.tail.is_empty() {

@@ -82,10 +82,7 @@ pub async fn probe(options: &SandboxOptions) -> Result<ProbeReport, TooWeak> {
     Ok(strongest(&options, machine.path()).await?.1)
 }
 
-pub(super) async fn strongest(
-    options: &SandboxOptions,
-    machine: &Path,
-) -> Result<(Sandbox, ProbeReport), TooWeak> {
+pub(super) async fn strongest(options: &SandboxOptions, machine: &Path) -> Result<(Sandbox, ProbeReport), TooWeak> {
     let setup = |source| TooWeak::Setup { dir: machine.display().to_string(), source };
     let root = geteuid().is_root();
     let run_as = root.then(|| user_of(machine));
@@ -121,7 +118,8 @@ struct Rung {
 }
 
 fn ladder(root: bool) -> Vec<Rung> {
-    let bubblewrap = |flavour, what, remedy| Rung { what, means: Means::Bubblewrap(flavour), hides_files: true, remedy };
+    let bubblewrap =
+        |flavour, what, remedy| Rung { what, means: Means::Bubblewrap(flavour), hides_files: true, remedy };
     let mut rungs = Vec::new();
     if root {
         rungs.push(bubblewrap(

@@ -76,13 +76,12 @@ where
     F: Future<Output = anyhow::Result<bool>>,
 {
     let began = Instant::now();
-    let mut last = None;
     loop {
-        match holds().await {
+        let last = match holds().await {
             Ok(true) => return Ok(began.elapsed()),
-            Ok(false) => last = None,
-            Err(error) => last = Some(error),
-        }
+            Ok(false) => None,
+            Err(error) => Some(error),
+        };
         if began.elapsed() > PATIENCE {
             let cause = last.map(|error| format!("; last: {error:#}")).unwrap_or_default();
             bail!("{what}: not within {} s{cause}", PATIENCE.as_secs());

@@ -133,7 +133,7 @@ async fn clear(dir: &Path) -> anyhow::Result<()> {
     if !dir.join(CONFIG).exists() {
         return match std::fs::read_dir(dir) {
             Err(_) => Ok(()),
-            Ok(mut entries) if entries.next().is_none() => Ok(()),
+            Ok(entries) if entries.count() == 0 => Ok(()),
             Ok(_) => bail!("{} is not empty and not a demo's; name another with --dir", dir.display()),
         };
     }

@@ -4,3 +4,4 @@
 //! Must not know: plans, the store, GitHub.
 
 pub mod databases;
+pub mod machines;

@@ -17,7 +17,7 @@ use kagero::domain::policy::{self, Service};
 use tempfile::TempDir;
 
 /// Generous: the machine may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A web server in the language that every Debian has.
 pub const SERVER: &str = r#"exec perl -MIO::Socket::INET -e '
@@ -131,14 +131,13 @@ pub fn web(run: &str) -> Service {
 }
 
 pub fn command(run: &str) -> policy::Command {
-    policy::Command { run: run.to_owned(), timeout: Duration::from_secs(60) }
+    policy::Command { run: run.to_owned(), timeout: Duration::from_mins(1) }
 }
 
 pub fn options(state: &Path) -> AgentOptions {
     let dir = state.join("machine");
     std::fs::create_dir_all(&dir).unwrap();
-    let mut options =
-        AgentOptions::new(uid(), Generation::FIRST, (&key()).into(), &dir, &state.join("mirrors"));
+    let mut options = AgentOptions::new(uid(), Generation::FIRST, (&key()).into(), &dir, &state.join("mirrors"));
     options.git.protocols = vec!["file".to_owned()];
     options.pace.settle = Duration::from_millis(300);
     options.pace.backoff = Duration::from_millis(50);
@@ -157,13 +156,17 @@ pub struct Agent {
 
 impl Agent {
     pub async fn start(options: &AgentOptions) -> Self {
+        Self::start_by(options, &mut Command::new(env!("CARGO_BIN_EXE_kagero"))).await
+    }
+
+    /// An agent that finds no other programs than those of this directory.
+    pub async fn start_with_path(options: &AgentOptions, programs: &Path) -> Self {
+        Self::start_by(options, Command::new(env!("CARGO_BIN_EXE_kagero")).env("PATH", programs)).await
+    }
+
+    async fn start_by(options: &AgentOptions, command: &mut Command) -> Self {
         options.save().unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_kagero"))
-            .args(["agent", "--dir"])
-            .arg(&options.dir)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let process = command.args(["agent", "--dir"]).arg(&options.dir).stdin(Stdio::null()).spawn().unwrap();
         let pid = i32::try_from(process.id()).unwrap();
         let addr = until("the agent to listen", || {
             let file = AddressFile::read(&options.dir)?;
@@ -260,7 +263,8 @@ pub async fn get(addr: SocketAddr, path: &str) -> Result<String, reqwest::Error>
 /// Arguments of every process of the computer.
 pub fn all_arguments() -> Vec<String> {
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok()).map(|text| {
-        String::from_utf8_lossy(&text).into_owned()
-    }).collect()
+    entries
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|text| String::from_utf8_lossy(&text).into_owned())
+        .collect()
 }
