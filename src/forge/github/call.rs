@@ -155,12 +155,12 @@ impl Calls {
             let Some(known) = known else {
                 return Err(ask.error(ForgeErrorKind::Garbled, "GitHub answered 304 to an unconditional request"));
             };
-            return Ok(Reading { value: self.parse(ask, &known.body)?, next: known.next.clone() });
+            return Ok(Reading { value: Self::parse(ask, &known.body)?, next: known.next.clone() });
         }
 
         let next = page::next(&self.base, &answer.headers)
             .map_err(|why| ask.error(ForgeErrorKind::Garbled, why.to_string()))?;
-        let reading = Reading { value: self.parse::<T>(ask, &answer.body)?, next };
+        let reading = Reading { value: Self::parse::<T>(ask, &answer.body)?, next };
         let etag = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok());
         match (etag, serde_json::to_vec(&reading.value)) {
             (Some(etag), Ok(body)) if keep(&reading) => {
@@ -179,7 +179,7 @@ impl Calls {
     /// Writes, and reads what GitHub made of it.
     pub(super) async fn write<T: DeserializeOwned>(&self, ask: &Ask) -> Result<T, ForgeError> {
         let answer = self.send(ask, None).await?;
-        self.parse(ask, &answer.body)
+        Self::parse(ask, &answer.body)
     }
 
     /// Writes, whatever GitHub made of it.
@@ -198,10 +198,11 @@ impl Calls {
         self.tokens.get(purpose, self.now(), self.mint(installation, body)).await
     }
 
-    fn parse<T: DeserializeOwned>(&self, ask: &Ask, body: &[u8]) -> Result<T, ForgeError> {
+    fn parse<T: DeserializeOwned>(ask: &Ask, body: &[u8]) -> Result<T, ForgeError> {
         serde_json::from_slice(body).map_err(|error| {
-            let host = self.base.host_str().unwrap_or_default();
-            ask.error(ForgeErrorKind::Garbled, format!("{host} answered something unexpected: {error}"))
+            // The parser quotes what it stumbles over, and that may be anything.
+            let why = refusal::plain(&format!("GitHub answered something unexpected: {error}"));
+            ask.error(ForgeErrorKind::Garbled, why)
         })
     }
 
@@ -219,7 +220,9 @@ impl Calls {
             ),
             _ => error,
         })?;
-        let token: wire::AccessToken = self.parse(&ask, &answer.body)?;
+        // Without the parser's words: they may quote the token.
+        let token: wire::AccessToken = serde_json::from_slice(&answer.body)
+            .map_err(|_| ask.error(ForgeErrorKind::Garbled, "GitHub answered with something else than a token"))?;
         let expires_at = token
             .expires_at
             .map_or(asked_at.plus(std::time::Duration::from_hours(1)), |at| Timestamp(at.as_millisecond()));
@@ -266,8 +269,8 @@ impl Calls {
             self.limits().note(ask.who, &answer.headers);
             let location = match answer.status.as_u16() {
                 301 | 302 | 307 | 308 => answer.headers.get(header::LOCATION).and_then(|to| to.to_str().ok()),
-                304 if etag.is_some() => return Ok(Outcome::Answer(answer)),
-                200..=299 => {
+                304 if etag.is_none() => return Err(self.refused(ask, &answer)),
+                200..=299 | 304 => {
                     self.limits().granted(ask.who, ask.scope(), self.now());
                     return Ok(Outcome::Answer(answer));
                 }

@@ -44,7 +44,8 @@ struct Complaint {
 pub(super) fn sort(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Refusal {
     let plain = match status.as_u16() {
         403 | 429 => return forbidden(status, headers, body, now),
-        401 => ForgeErrorKind::Denied,
+        // 451: taken down for legal reasons.
+        401 | 451 => ForgeErrorKind::Denied,
         404 | 410 => ForgeErrorKind::NotFound,
         408 => ForgeErrorKind::Retry,
         400..=499 => ForgeErrorKind::Rejected,
@@ -98,8 +99,12 @@ pub(super) fn quote(status: StatusCode, body: &[u8]) -> String {
     for detail in details.filter_map(|detail| detail.get("message").or(detail.get("code")).and_then(|it| it.as_str())) {
         text = format!("{text}; {detail}");
     }
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    plain.chars().take(300).collect()
+    plain(&text)
+}
+
+/// Text of others, fit for an error message: short, and on one line.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }
 
 #[cfg(test)]
@@ -132,6 +137,7 @@ mod tests {
     #[case(410, &[], "{}", Refusal::Plain(NotFound))]
     #[case(409, &[], "{}", Refusal::Plain(Rejected))]
     #[case(422, &[], "{}", Refusal::Plain(Rejected))]
+    #[case(451, &[], "{}", Refusal::Plain(Denied))]
     #[case(429, &[], "", Refusal::Limit(Limit::Primary, None))]
     #[case(429, &[("retry-after", "2")], SECONDARY, Refusal::Limit(Limit::Secondary, Some(secs(2))))]
     #[case(500, &[], "", Refusal::Plain(Retry))]

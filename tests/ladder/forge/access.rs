@@ -138,6 +138,18 @@ async fn a_missing_installation_is_lost_access_and_not_a_missing_comment() {
 }
 
 #[tokio::test]
+async fn a_garbled_token_is_not_quoted() {
+    for body in
+        [json!("ghs_secret"), json!({"token": {"ghs_secret": 1}}), json!({"token": "x", "expires_at": "ghs_secret"})]
+    {
+        let server = Server::start(move |seen| seen.path.ends_with("/access_tokens").then(|| reply(201, &body))).await;
+        let error = server.github.pull(&shop(), PrNumber(12)).await.unwrap_err();
+        assert_eq!(error.kind, ForgeErrorKind::Garbled);
+        assert!(!format!("{error:?}").contains("ghs_secret"), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_for_git_reads_one_repository_and_local_stand_ins_need_none() {
     let server = Server::start(|_| None).await;
     let first = server.github.git_token(&shop()).await.unwrap().unwrap();

@@ -124,6 +124,34 @@ async fn a_limit_on_writing_silences_writes_until_it_is_over_and_reads_go_on() {
 }
 
 #[tokio::test]
+async fn no_more_than_forty_requests_are_under_way_at_once() {
+    let server =
+        Server::start(|seen| Some(if seen.path.contains("/1000/") { reply(202, &json!({})) } else { Reply::Silence }))
+            .await;
+    let config = GithubConfig::new(server.url.parse().unwrap(), "https://github.com".parse().unwrap(), APP, pem());
+    let busy = Arc::new(Github::new(config, Arc::new(SystemClock)).unwrap());
+    let calls: Vec<_> = (0..60)
+        .map(|delivery| {
+            let busy = Arc::clone(&busy);
+            tokio::spawn(async move { busy.redeliver(delivery).await })
+        })
+        .collect();
+    let waiting = || server.asked().iter().filter(|asked| !asked.path.contains("/1000/")).count();
+    let all_seats_taken = async {
+        while waiting() < 40 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), all_seats_taken).await.unwrap();
+    // Time for more to arrive, measured in other requests.
+    for _ in 0..50 {
+        server.github.redeliver(1000).await.unwrap();
+    }
+    assert_eq!(waiting(), 40);
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
 async fn the_rate_limits_are_there_for_the_metrics() {
     let server = Server::start(|seen| {
         let headers = [
