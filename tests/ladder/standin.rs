@@ -1,1 +1,7 @@
-//! Tests of standin: see the module docs of what is tested.
+//! The stand-in for GitHub and the demo's shop: what the other tests and the demo rely on.
+
+mod api;
+mod client;
+mod hooks;
+mod page;
+mod shop;
