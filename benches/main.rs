@@ -12,4 +12,10 @@ mod gateway;
 mod start;
 mod webhook;
 
-fn main() {}
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    if is_wanted("gateway") {
+        gateway::run();
+    }
+}
