@@ -13,7 +13,7 @@ mod gateway;
 mod start;
 mod webhook;
 
-const MEASUREMENTS: &[(&str, fn())] = &[("start", start::run)];
+const MEASUREMENTS: &[(&str, fn())] = &[("start", start::run), ("gateway", gateway::run)];
 
 fn main() {
     // Cargo adds `--bench`.

@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, RETRY_AFTER,
-    VARY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
@@ -59,14 +59,12 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 
 impl Form {
     /// The form that a request asks for: HTML only for a browser that opens a page.
-    pub(super) fn wanted(method: &Method, headers: &HeaderMap) -> Self {
-        let accepts = |what: &str| {
-            let mut values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-            values.any(|value| value.split(',').any(|item| item.split(';').next().is_some_and(|t| t.trim() == what)))
-        };
-        if matches!(*method, Method::GET | Method::HEAD) && accepts("text/html") {
+    pub(super) fn wanted(method: &Method, accept: Option<&HeaderValue>) -> Self {
+        let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let mut types = accept.split(',').filter_map(|item| item.split(';').next()).map(str::trim);
+        if matches!(*method, Method::GET | Method::HEAD) && types.clone().any(|wanted| wanted == "text/html") {
             Self::Html
-        } else if accepts("application/json") {
+        } else if types.any(|wanted| wanted == "application/json") {
             Self::Json
         } else {
             Self::Text

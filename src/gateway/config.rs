@@ -48,7 +48,8 @@ pub enum Front {
 /// How much of everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Clients' connections and WebSockets at once, over all threads. Further ones wait to be accepted.
+    /// Clients' connections and WebSockets at once, each thread having an equal share. Further connections
+    /// wait to be accepted.
     pub connections: usize,
     /// Connections of one thread to one upstream.
     pub upstream_connections: usize,

@@ -71,7 +71,9 @@ impl Gateway {
         let handle = GatewayHandle { address, stop: stop.clone(), cut: cut.clone(), ended };
 
         let meter = Arc::new(Meter::new());
-        let seats = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+        // A thread waits for a seat before it accepts: seats of its own, so that none is held by a thread to
+        // which no connection comes.
+        let seats = limits.connections.div_ceil(threads.get()).min(Semaphore::MAX_PERMITS);
         let forge_url: Arc<str> = forge_url.into();
         let worker = move || Worker {
             domain: domain.clone(),
@@ -82,7 +84,7 @@ impl Gateway {
             front,
             scheme,
             forge_url: Arc::clone(&forge_url),
-            seats: Arc::clone(&seats),
+            seats: Arc::new(Semaphore::new(seats)),
             tasks: TaskTracker::new(),
             stop: stop.child_token(),
         };

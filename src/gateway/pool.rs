@@ -140,7 +140,7 @@ impl Pool {
 
     /// Closes connections that nobody has used for a while, for ever.
     pub(super) async fn evict(self: Arc<Self>) {
-        let mut beats = tokio::time::interval(self.idle / 2);
+        let mut beats = tokio::time::interval((self.idle / 2).max(Duration::from_millis(1)));
         loop {
             beats.tick().await;
             let now = self.beat.fetch_add(1, Ordering::Relaxed) + 1;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::header::ACCEPT;
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -116,7 +117,7 @@ impl Worker {
                         };
                         answer::events(&route.uid, AnswerBody::Events(Box::pin(events::stream(watched))))
                     }
-                    _ => self.page(&page, Form::wanted(request.method(), request.headers()), Cause::Route),
+                    _ => self.page(&page, Form::wanted(request.method(), request.headers().get(ACCEPT)), Cause::Route),
                 }
             }
         }
@@ -129,7 +130,7 @@ impl Worker {
         origin: &Origin,
         request: Request<Incoming>,
     ) -> Response<AnswerBody> {
-        let form = Form::wanted(request.method(), request.headers());
+        let (method, accept) = (request.method().clone(), request.headers().get(ACCEPT).cloned());
         let target = Target { uid: &route.uid, address };
         let why = match forward::forward(self, target, origin, request).await {
             Ok(response) => {
@@ -156,7 +157,7 @@ impl Worker {
             _ => Cause::NoAnswer,
         };
         let page = Page { kind: PageKind::Unreachable, host: "", view: Some(&route.view), forge_url: &self.forge_url };
-        self.page(&page, form, cause)
+        self.page(&page, Form::wanted(&method, accept.as_ref()), cause)
     }
 
     /// What differs from the connection's own origin: the port that was asked for, and behind a load
@@ -182,7 +183,7 @@ impl Worker {
     fn unknown(&self, request: &Request<Incoming>, host: &str) -> Response<AnswerBody> {
         let kind = if self.routes.is_filled() { PageKind::Unknown } else { PageKind::Starting };
         let page = Page { kind, host, view: None, forge_url: &self.forge_url };
-        self.page(&page, Form::wanted(request.method(), request.headers()), Cause::Route)
+        self.page(&page, Form::wanted(request.method(), request.headers().get(ACCEPT)), Cause::Route)
     }
 
     fn page(&self, page: &Page<'_>, form: Form, cause: Cause) -> Response<AnswerBody> {
