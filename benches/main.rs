@@ -1,4 +1,4 @@
-//! `make bench`: measurements that are too long or too noisy for tests.
+//! `make bench`: measurements that are too long or too noisy for tests. Names select: `cargo bench -- webhook`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,4 +12,14 @@ mod gateway;
 mod start;
 mod webhook;
 
-fn main() {}
+fn main() {
+    // Cargo adds `--bench`.
+    let names: Vec<String> = std::env::args().skip(1).filter(|name| !name.starts_with("--")).collect();
+    if let [webhook::SERVER, directory] = names.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return webhook::serve(directory);
+    }
+    let selected = |name: &str| names.is_empty() || names.iter().any(|given| given == name);
+    if selected("webhook") {
+        webhook::run();
+    }
+}
