@@ -13,11 +13,16 @@ mod gateway;
 mod start;
 mod webhook;
 
-const MEASUREMENTS: &[(&str, fn())] = &[("start", start::run), ("gateway", gateway::run)];
+const MEASUREMENTS: &[(&str, fn())] = 
+    &[("start", start::run), ("gateway", gateway::run), ("webhook", webhook::run)];
 
 fn main() {
     // Cargo adds `--bench`.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    // The webhook's measurement runs its server in a process of its own, comparable to its peer's.
+    if let [webhook::SERVER, directory] = wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return webhook::serve(directory);
+    }
     let known: Vec<&str> = MEASUREMENTS.iter().map(|(name, _)| *name).collect();
     if let Some(unknown) = wanted.iter().find(|name| !known.contains(&name.as_str())) {
         eprintln!("there is no measurement {unknown}; there are: {}", known.join(", "));

@@ -57,6 +57,9 @@ pub struct SandboxOptions {
     pub weakest: SandboxLevel,
     /// Further directories that every process may read: tool chains outside `/usr`.
     pub read_only_paths: Vec<PathBuf>,
+    /// Folders of programs put before the system's own in `PATH`. They are readable too.
+    #[serde(default)]
+    pub path: Vec<PathBuf>,
     /// Processes and threads of one environment.
     pub processes: u64,
     /// Open files of one process.
@@ -165,6 +168,7 @@ impl Default for SandboxOptions {
         Self {
             weakest: SandboxLevel::Rlimit,
             read_only_paths: Vec::new(),
+            path: Vec::new(),
             processes: 2048,
             open_files: 16_384,
             file_bytes: 8 << 30,

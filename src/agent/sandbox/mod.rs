@@ -75,6 +75,7 @@ pub struct Sandbox {
     run_as: Option<u32>,
     limits: Limits,
     read_only: Vec<PathBuf>,
+    path: Vec<PathBuf>,
     machine: PathBuf,
 }
 
@@ -154,7 +155,7 @@ impl Sandbox {
         let unit = hex::encode(rand::random::<[u8; 8]>());
         let (mut command, input) = match self.means {
             Means::Bubblewrap(flavour) => {
-                let env = with_basics(env, &bubblewrap::inside());
+                let env = with_basics(env, &bubblewrap::inside(), &self.path);
                 let mut command = Command::new("bwrap");
                 command.args(bubblewrap::arguments(self, flavour, rooms, run)).env_clear().process_group(0);
                 (command, Some(bubblewrap::script(&env)?))
@@ -162,7 +163,7 @@ impl Sandbox {
             Means::Landlock | Means::Rlimit => {
                 let mut command = Command::new("/bin/sh");
                 command.arg("-c").arg(run).current_dir(&rooms.source).env_clear();
-                command.envs(with_basics(env, rooms));
+                command.envs(with_basics(env, rooms, &self.path));
                 command.env(UNIT_VARIABLE, &unit);
                 let rules = match self.means {
                     Means::Landlock => Some(landlock::rules(rooms, &self.read_only)?),
@@ -184,11 +185,15 @@ impl Sandbox {
     }
 }
 
+/// Where the system keeps its programs.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The variables of a command: what every program needs, below what the task says.
-fn with_basics(env: &BTreeMap<String, String>, inside: &Rooms) -> BTreeMap<String, String> {
+fn with_basics(env: &BTreeMap<String, String>, inside: &Rooms, path: &[PathBuf]) -> BTreeMap<String, String> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
+    let folders: Vec<String> = path.iter().map(|folder| text(folder)).chain([SYSTEM_PATH.to_owned()]).collect();
     let mut all = BTreeMap::from([
-        ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("PATH".to_owned(), folders.join(":")),
         ("LANG".to_owned(), "C.UTF-8".to_owned()),
         ("USER".to_owned(), "kagero".to_owned()),
         ("LOGNAME".to_owned(), "kagero".to_owned()),

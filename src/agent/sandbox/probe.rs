@@ -93,7 +93,8 @@ pub(super) async fn strongest(options: &SandboxOptions, machine: &Path) -> Resul
             means: step.means,
             run_as: if step.means == Means::Bubblewrap(Flavour::UserNamespace) { None } else { run_as },
             limits: Limits::new(options),
-            read_only: options.read_only_paths.clone(),
+            read_only: options.read_only_paths.iter().chain(&options.path).cloned().collect(),
+            path: options.path.clone(),
             machine: machine.to_owned(),
         };
         match attempt(&sandbox, step.hides_files).await {
