@@ -131,11 +131,11 @@ async fn destroy_all(running: &Running) -> anyhow::Result<()> {
 /// Takes away what an earlier demo left when it was killed.
 async fn clear(dir: &Path) -> anyhow::Result<()> {
     if !dir.join(CONFIG).exists() {
-        return match std::fs::read_dir(dir) {
-            Err(_) => Ok(()),
-            Ok(entries) if entries.count() == 0 => Ok(()),
-            Ok(_) => bail!("{} is not empty and not a demo's; name another with --dir", dir.display()),
-        };
+        let is_empty = std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
+        if !is_empty {
+            bail!("{} is not empty and not a demo's; name another with --dir", dir.display());
+        }
+        return Ok(());
     }
     note(&format!("an earlier demo was cut off in {}; taking away what it left", dir.display()));
     let dir = dir.canonicalize()?;
