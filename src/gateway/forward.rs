@@ -19,7 +19,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::body::{AnswerBody, Progress, RequestBody, UpstreamBody};
 use super::headers::{self, Origin, Switch};
-use super::pool::{Key, Lease, Made, NoConnection, Pool};
+use super::pool::{Key, Lease, Made, NoConnection};
 use super::serve::Worker;
 use super::tunnel;
 use crate::domain::id::EnvUid;
@@ -105,8 +105,7 @@ async fn exchange(
     address: SocketAddr,
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Lease), NoAnswer> {
-    let pool: &std::sync::Arc<Pool> = &worker.pool;
-    let mut lease = pool.lease(key).await?;
+    let mut lease = worker.pool.lease(key).await?;
     // A kept connection may be closed by its other end at the very moment it is used.
     let again = (lease.made == Made::Before && may_repeat(&request)).then(|| head(&request));
     let refused = match attempt(worker, address, &mut lease, request).await? {
@@ -118,9 +117,18 @@ async fn exchange(
         (None, Some(head)) if !refused.error.is_parse() => Request::from_parts(head, RequestBody::empty()),
         _ => return Err(NoAnswer::BrokenOff(address, refused.error)),
     };
+    Box::pin(repeat(worker, key, address, repeated)).await
+}
+
+async fn repeat(
+    worker: &Worker,
+    key: Key,
+    address: SocketAddr,
+    request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Lease), NoAnswer> {
     worker.meter.retried.increment(1);
-    let mut lease = pool.connect(key).await?;
-    match attempt(worker, address, &mut lease, repeated).await? {
+    let mut lease = worker.pool.connect(key).await?;
+    match attempt(worker, address, &mut lease, request).await? {
         Ok(response) => Ok((response, lease)),
         Err(refused) => Err(NoAnswer::BrokenOff(address, refused.error)),
     }
