@@ -96,13 +96,12 @@ pub fn run() {
          connection, where no queue hides it):\n"
     );
     for (routes, connections, name, ratio, added) in verdicts {
-        let throughput = if ratio >= 0.9 { "met" } else { "missed" };
-        let latency = match connections {
-            1 if added < 0.4 => ", latency met",
-            1 => ", latency missed",
-            _ => "",
+        let (figure, met) = match connections {
+            1 => (format!("added p50 {added:.3} ms"), added < 0.4),
+            _ => (format!("× {ratio:.2}"), ratio >= 0.9),
         };
-        println!("- {routes} routes, {connections} connections, {name}: × {ratio:.2} {throughput}{latency}");
+        let verdict = if met { "met" } else { "missed" };
+        println!("- {routes} routes, {connections} connections, {name}: {figure}, {verdict}");
     }
 }
 
