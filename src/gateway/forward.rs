@@ -19,7 +19,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::body::{AnswerBody, Progress, RequestBody, UpstreamBody};
 use super::headers::{self, Origin, Switch};
-use super::pool::{Key, Lease, Made, NoConnection, Pool};
+use super::pool::{Key, Lease, Made, NoConnection};
 use super::serve::Worker;
 use super::tunnel;
 use crate::domain::id::EnvUid;
@@ -60,7 +60,25 @@ pub(super) async fn forward(
     let request = prepare(request, origin, switch)?;
     let asked = worker.now();
 
-    let (mut response, lease) = exchange(worker, Key::new(target.uid, target.address), target.address, request).await?;
+    let key = Key::new(target.uid, target.address);
+    let mut lease = worker.pool.lease(key).await?;
+    // A kept connection may be closed by its other end at the very moment it is used.
+    let again = (lease.made == Made::Before && may_repeat(&request)).then(|| Box::new(head(&request)));
+    let progress = request.body().progress();
+    let patience = worker.timeouts.answer;
+    let mut response = match answered(patience, progress, lease.send(request)).await {
+        None => return Err(NoAnswer::TimedOut(target.address, patience)),
+        Some(Ok(response)) => response,
+        Some(Err(failure)) => {
+            let request =
+                repeatable(failure, lease.made, again).map_err(|error| NoAnswer::BrokenOff(target.address, error))?;
+            worker.meter.retried.increment(1);
+            // Boxed, as it is rare: what every request carries along stays small.
+            let repeated;
+            (repeated, lease) = Box::pin(repeat(worker, key, target.address, request)).await?;
+            repeated
+        }
+    };
     worker.meter.upstream_seconds.record(asked.elapsed().as_secs_f64());
 
     let environment = HeaderValue::from_str(target.uid.as_str()).unwrap_or(HeaderValue::from_static("invalid"));
@@ -99,58 +117,37 @@ fn prepare(request: Request<Incoming>, origin: &Origin, switch: Switch) -> Resul
     Ok(Request::from_parts(parts, RequestBody::new(body)))
 }
 
-async fn exchange(
+/// The request once more, if it may be sent a second time.
+fn repeatable(
+    mut failure: TrySendError<Request<RequestBody>>,
+    made: Made,
+    again: Option<Box<request::Parts>>,
+) -> Result<Request<RequestBody>, hyper::Error> {
+    match (failure.take_message(), again) {
+        (Some(unsent), _) if made == Made::Before => Ok(unsent),
+        (None, Some(head)) if !failure.error().is_parse() => Ok(Request::from_parts(*head, RequestBody::empty())),
+        _ => Err(failure.into_error()),
+    }
+}
+
+async fn repeat(
     worker: &Worker,
     key: Key,
     address: SocketAddr,
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Lease), NoAnswer> {
-    let pool: &std::sync::Arc<Pool> = &worker.pool;
-    let mut lease = pool.lease(key).await?;
-    // A kept connection may be closed by its other end at the very moment it is used.
-    let again = (lease.made == Made::Before && may_repeat(&request)).then(|| head(&request));
-    let refused = match attempt(worker, address, &mut lease, request).await? {
-        Ok(response) => return Ok((response, lease)),
-        Err(refused) => refused,
-    };
-    let repeated = match (refused.unsent, again) {
-        (Some(unsent), _) if lease.made == Made::Before => unsent,
-        (None, Some(head)) if !refused.error.is_parse() => Request::from_parts(head, RequestBody::empty()),
-        _ => return Err(NoAnswer::BrokenOff(address, refused.error)),
-    };
-    worker.meter.retried.increment(1);
-    let mut lease = pool.connect(key).await?;
-    match attempt(worker, address, &mut lease, repeated).await? {
-        Ok(response) => Ok((response, lease)),
-        Err(refused) => Err(NoAnswer::BrokenOff(address, refused.error)),
-    }
-}
-
-struct Refused {
-    error: hyper::Error,
-    unsent: Option<Request<RequestBody>>,
-}
-
-async fn attempt(
-    worker: &Worker,
-    address: SocketAddr,
-    lease: &mut Lease,
-    request: Request<RequestBody>,
-) -> Result<Result<Response<Incoming>, Box<Refused>>, NoAnswer> {
+    let mut lease = worker.pool.connect(key).await?;
     let progress = request.body().progress();
     let patience = worker.timeouts.answer;
-    match answered(patience, &progress, lease.send(request)).await {
+    match answered(patience, progress, lease.send(request)).await {
         None => Err(NoAnswer::TimedOut(address, patience)),
-        Some(Ok(response)) => Ok(Ok(response)),
-        Some(Err(mut failure)) => {
-            let unsent = failure.take_message();
-            Ok(Err(Box::new(Refused { error: TrySendError::into_error(failure), unsent })))
-        }
+        Some(Ok(response)) => Ok((response, lease)),
+        Some(Err(failure)) => Err(NoAnswer::BrokenOff(address, failure.into_error())),
     }
 }
 
 /// Waits as long as the request's body moves, and `patience` longer.
-async fn answered<T>(patience: Duration, progress: &Progress, answer: impl Future<Output = T>) -> Option<T> {
+async fn answered<T>(patience: Duration, progress: Progress, answer: impl Future<Output = T>) -> Option<T> {
     let mut answer = pin!(answer);
     loop {
         let before = progress.pieces();

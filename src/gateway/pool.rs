@@ -115,7 +115,8 @@ impl Pool {
                 return Ok(Lease { pool: Arc::clone(self), key, sender, made: Made::Before });
             }
         }
-        self.connect(key).await
+        // Boxed, as it is rare: what every request carries along stays small.
+        Box::pin(self.connect(key)).await
     }
 
     /// A new connection.
