@@ -9,7 +9,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AssertSqlSafe, Row as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Db;
@@ -21,6 +22,9 @@ use crate::domain::time::Timestamp;
 
 /// Deliveries in one commit. Each size is a prepared statement of its own; sqlx keeps a hundred.
 const GROUP: usize = 64;
+
+/// Groups written before others may have the connection.
+const TURNS: usize = 16;
 
 const DOING: &str = "storing a delivery";
 
@@ -38,23 +42,56 @@ pub(super) struct Request {
 pub(super) async fn run(db: Db, mut queue: mpsc::Receiver<Request>, arrived: watch::Sender<u64>) {
     let mut group = Vec::with_capacity(GROUP);
     while queue.recv_many(&mut group, GROUP).await > 0 {
-        let outcomes = store(&db, &group).await;
-        let new = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Accepted::New))).count() as u64;
-        for (request, outcome) in group.drain(..).zip(outcomes) {
-            // A caller that has gone away needs no answer.
-            let _ = request.answer.send(outcome);
-        }
-        if new > 0 {
-            arrived.send_modify(|count| *count += new);
+        // Kept while there is more to write: handing it back and forth costs as much as a small commit.
+        let mut connection = match db.writer.acquire().await {
+            Ok(connection) => Some(connection),
+            Err(error) => {
+                let error = classify(DOING, error);
+                let outcomes = group.iter().map(|_| Err(error.clone())).collect();
+                answer(&mut group, outcomes, &arrived);
+                continue;
+            }
+        };
+        for turn in 1..=TURNS {
+            let outcomes = store(&db, &mut connection, &group).await;
+            answer(&mut group, outcomes, &arrived);
+            while turn < TURNS
+                && connection.is_some()
+                && group.len() < GROUP
+                && let Ok(request) = queue.try_recv()
+            {
+                group.push(request);
+            }
+            if group.is_empty() {
+                break;
+            }
         }
     }
 }
 
-/// Stores a group; the outcomes in the same order.
-async fn store(db: &Db, group: &[Request]) -> Vec<Result<Accepted, StoreError>> {
+fn answer(group: &mut Vec<Request>, outcomes: Vec<Result<Accepted, StoreError>>, arrived: &watch::Sender<u64>) {
+    let new = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Accepted::New))).count() as u64;
+    for (request, outcome) in group.drain(..).zip(outcomes) {
+        // A caller that has gone away needs no answer.
+        let _ = request.answer.send(outcome);
+    }
+    if new > 0 {
+        arrived.send_modify(|count| *count += new);
+    }
+}
+
+/// Stores a group; the outcomes in the same order. The connection is given up where the group has to be taken
+/// apart.
+async fn store(
+    db: &Db,
+    connection: &mut Option<PoolConnection<Any>>,
+    group: &[Request],
+) -> Vec<Result<Accepted, StoreError>> {
     let mut guids = HashSet::with_capacity(group.len());
-    if group.iter().all(|request| guids.insert(request.guid.as_str())) {
-        match insert(&group.iter().collect::<Vec<_>>(), "").execute(&db.writer).await {
+    if let Some(open) = connection
+        && group.iter().all(|request| guids.insert(request.guid.as_str()))
+    {
+        match insert(&group.iter().collect::<Vec<_>>(), "").execute(&mut **open).await {
             Ok(_) => return group.iter().map(|_| Ok(Accepted::New)).collect(),
             Err(error) if is_duplicate(&error) => {}
             Err(error) => {
@@ -65,6 +102,7 @@ async fn store(db: &Db, group: &[Request]) -> Vec<Result<Accepted, StoreError>> 
             }
         }
     }
+    *connection = None;
     let mut outcomes = Vec::with_capacity(group.len());
     for request in group {
         outcomes.push(store_one(db, request).await);
@@ -96,10 +134,7 @@ async fn store_one(db: &Db, request: &Request) -> Result<Accepted, StoreError> {
 }
 
 /// One insert of all rows.
-fn insert<'q>(
-    rows: &[&'q Request],
-    conflict: &'static str,
-) -> sqlx::query::Query<'q, sqlx::Any, sqlx::any::AnyArguments> {
+fn insert<'q>(rows: &[&'q Request], conflict: &'static str) -> sqlx::query::Query<'q, Any, sqlx::any::AnyArguments> {
     static STATEMENTS: LazyLock<HashMap<(usize, &'static str), Arc<str>>> = LazyLock::new(|| {
         let plain = (1..=GROUP).map(|rows| (rows, ""));
         plain.chain([(1, " ON CONFLICT (guid) DO NOTHING")]).map(|shape| (shape, statement(shape).into())).collect()
