@@ -78,8 +78,9 @@ pub(super) fn terminate(machine: &Machine, ledger: &Ledger, policy: &Policy) -> 
     match prove_machine(machine, claim(ledger, policy), &policy.allow) {
         Err(refusal) => (None, Waiting::Refused(refusal.to_string())),
         Ok(owned) => match machine.state {
-            // Asked for already. Asking again is safe and finishes what a crash may have cut off.
-            MachineState::Stopping | MachineState::Pending | MachineState::Running | MachineState::Stopped => {
+            // Providers finish a removal by themselves, after their own restart too.
+            MachineState::Stopping => (None, Waiting::Removal),
+            MachineState::Pending | MachineState::Running | MachineState::Stopped => {
                 (Some(Step::Terminate(owned)), Waiting::Removal)
             }
         },

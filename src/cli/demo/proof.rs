@@ -126,7 +126,10 @@ fn processes_of_environments(dir: &Path) -> anyhow::Result<Vec<String>> {
 
 fn entries(dir: &Path) -> anyhow::Result<Vec<String>> {
     match std::fs::read_dir(dir) {
-        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path().display().to_string()).collect()),
+        Ok(entries) => {
+            let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            Ok(directories.map(|entry| entry.path().display().to_string()).collect())
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", dir.display())),
     }

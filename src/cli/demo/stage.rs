@@ -56,7 +56,7 @@ impl Stage {
         let github = Standin::start(config).await.context("the stand-in for GitHub could not be started")?;
         write_secret(&dir.join("app.pem"), github.private_key_pem())?;
         write_secret(&dir.join("webhook-secret"), github.webhook_secret())?;
-        std::fs::write(dir.join(CONFIG), configuration(&github, http, gateway, lane))?;
+        std::fs::write(dir.join(CONFIG), configuration(&dir, &github, http, gateway, lane))?;
 
         let running = start(&dir).await?;
         github.set_webhook_url(Some(format!("http://{}/webhook/github", running.http)));
@@ -184,7 +184,7 @@ fn repository(lane: Engine) -> crate::sim::github::RepositorySpec {
     spec
 }
 
-fn configuration(github: &Standin, http: u16, gateway: u16, lane: Engine) -> String {
+fn configuration(dir: &Path, github: &Standin, http: u16, gateway: u16, lane: Engine) -> String {
     let engine = match lane {
         Engine::Postgres => "postgres",
         Engine::Sqlite => "sqlite",
@@ -214,7 +214,7 @@ web_url = "{web}"
 clone_base = "{clone}"
 
 [compute]
-path = ["bin"]
+path = [{bin:?}]
 sandbox = "best_effort"
 
 [seeds.golden]
@@ -226,6 +226,7 @@ path = "golden.sql"
 [pace]
 comment = "1s"
 "#,
+        bin = dir.join("bin").display().to_string(),
         app = github.app_id(),
         api = github.api_url(),
         web = github.web_url(),

@@ -188,7 +188,7 @@ impl Inner {
         self.rooms().ok()?.into_iter().find(|room| room.name() == name && !room.is_unborn())
     }
 
-    fn list(&self) -> Result<Listing<Machine>, CloudError> {
+    fn list(self: &Arc<Self>) -> Result<Listing<Machine>, CloudError> {
         let at = self.clock.now();
         let what = || "listing machines".to_owned();
         let mut items = Vec::new();
@@ -200,9 +200,14 @@ impl Inner {
             let record = room.record();
             let Ok(id) = MachineId::parse(room.name()) else { continue };
             let (state, agent) = describe(&room, record.as_ref(), at);
+            let name = room.name().to_owned();
+            if state == MachineState::Stopping {
+                // Asked for with proof, and written down: a removal that a crash cut off goes on.
+                self.begin_removal(room).map_err(|error| failed(what(), &error))?;
+            }
             items.push(Machine {
                 id,
-                name: room.name().to_owned(),
+                name,
                 tags: record.map(|record| record.tags),
                 location: self.location(),
                 state,
