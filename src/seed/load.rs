@@ -175,7 +175,7 @@ impl Failure {
 }
 
 /// Shortens, and takes out what could forge a line of a log or a page.
-fn tidy(text: &str, longest: usize) -> String {
+pub fn tidy(text: &str, longest: usize) -> String {
     let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let words = flat.split_whitespace().collect::<Vec<_>>().join(" ");
     match words.char_indices().nth(longest) {
