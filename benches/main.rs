@@ -12,4 +12,9 @@ mod gateway;
 mod start;
 mod webhook;
 
-fn main() {}
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    if wanted.is_empty() || wanted.iter().any(|name| name == "database") {
+        database::run();
+    }
+}

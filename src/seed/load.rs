@@ -130,9 +130,9 @@ fn judge(golden: &Golden, program: &'static str, output: &Output) -> Result<(), 
         seed: golden.name.clone(),
         path: golden.source.clone(),
         next_step: next_step(&failure.message),
-        at: failure.at,
-        message: failure.message,
-        statement: failure.statement.map_or_else(String::new, |text| format!(" (statement: {text})")),
+        at: failure.at.into(),
+        message: failure.message.into(),
+        statement: failure.statement.map_or_else(String::new, |text| format!(" (statement: {text})")).into(),
     })
 }
 

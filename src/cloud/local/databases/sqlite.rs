@@ -352,9 +352,9 @@ async fn load_text(golden: &Golden, into: &Path) -> Result<(), SeedError> {
             return Err(SeedError::Statement {
                 seed: golden.name.clone(),
                 path: golden.source.clone(),
-                at: format!("at line {}", statement.line),
-                message: said(&error),
-                statement: format!(" (statement: {})", crate::seed::load::tidy(statement.text, 300)),
+                at: format!("at line {}", statement.line).into(),
+                message: said(&error).into(),
+                statement: format!(" (statement: {})", crate::seed::load::tidy(statement.text, 300)).into(),
                 next_step: "Correct the seed; it is loaded again with the next request",
             });
         }
