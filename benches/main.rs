@@ -14,7 +14,7 @@ mod start;
 mod webhook;
 
 const MEASUREMENTS: &[(&str, fn())] = 
-    &[("start", start::run), ("gateway", gateway::run), ("webhook", webhook::run)];
+    &[("start", start::run), ("gateway", gateway::run), ("webhook", webhook::run), ("database", database::run)];
 
 fn main() {
     // Cargo adds `--bench`.

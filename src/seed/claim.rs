@@ -64,6 +64,7 @@ pub fn hand_over(marker: &Marker, seed_role: &str, roles: &RoleNames) -> Sql {
     };
     Sql::all([
         Sql::new(format!("UPDATE kagero.owner SET marker = {}", literal(&marker.to_text()))),
+        Sql::new(hand_over_schemas(seed_role, roles)),
         Sql::new(format!("REASSIGN OWNED BY {} TO {mig}", ident(seed_role))),
         Sql::new(grant_existing(roles)),
         future("USAGE", "SCHEMAS"),
@@ -72,6 +73,23 @@ pub fn hand_over(marker: &Marker, seed_role: &str, roles: &RoleNames) -> Sql {
         future("EXECUTE", "ROUTINES"),
         future("USAGE", "TYPES"),
     ])
+}
+
+/// Before what is in them: an administrator who is no superuser may give a table only to a role that may
+/// make tables in its schema.
+fn hand_over_schemas(seed_role: &str, roles: &RoleNames) -> String {
+    let (seed, mig) = (literal(seed_role), literal(&roles.migration));
+    format!(
+        "DO $kagero$
+DECLARE
+  name text;
+BEGIN
+  FOR name IN SELECT n.nspname FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner
+    WHERE r.rolname = {seed}
+  LOOP EXECUTE pg_catalog.format('ALTER SCHEMA %I OWNER TO %I', name, {mig}); END LOOP;
+END
+$kagero$"
+    )
 }
 
 /// One GRANT for each kind of thing: for thousands of tables, one statement costs far less than a loop.

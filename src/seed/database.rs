@@ -22,7 +22,7 @@ pub enum Strategy {
 }
 
 /// Below this, a clone through the log beats the two checkpoints of a clone by files
-/// (measured: `docs/benchmarks.md`).
+/// (an estimate: it has not been measured).
 pub const FILES_FROM: u64 = 48 * 1024 * 1024;
 
 impl Strategy {

@@ -75,11 +75,11 @@ pub enum SeedError {
         /// Its path.
         path: PathBuf,
         /// `at line 12`, or `at its entry …`.
-        at: String,
+        at: Box<str>,
         /// What the database said.
-        message: String,
+        message: Box<str>,
         /// The statement, if it is known, with its introduction.
-        statement: String,
+        statement: Box<str>,
         /// What to do.
         next_step: &'static str,
     },

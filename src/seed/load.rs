@@ -130,9 +130,9 @@ fn judge(golden: &Golden, program: &'static str, output: &Output) -> Result<(), 
         seed: golden.name.clone(),
         path: golden.source.clone(),
         next_step: next_step(&failure.message),
-        at: failure.at,
-        message: failure.message,
-        statement: failure.statement.map_or_else(String::new, |text| format!(" (statement: {text})")),
+        at: failure.at.into(),
+        message: failure.message.into(),
+        statement: failure.statement.map_or_else(String::new, |text| format!(" (statement: {text})")).into(),
     })
 }
 
@@ -175,7 +175,7 @@ impl Failure {
 }
 
 /// Shortens, and takes out what could forge a line of a log or a page.
-fn tidy(text: &str, longest: usize) -> String {
+pub fn tidy(text: &str, longest: usize) -> String {
     let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let words = flat.split_whitespace().collect::<Vec<_>>().join(" ");
     match words.char_indices().nth(longest) {

@@ -13,5 +13,6 @@ pub mod marker;
 pub mod name;
 pub mod role;
 pub mod scram;
+pub mod script;
 pub mod sql;
 pub mod tools;

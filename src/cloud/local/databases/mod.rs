@@ -9,8 +9,82 @@ mod cluster;
 mod fault;
 mod postgres;
 mod server;
+mod sqlite;
 mod tasks;
 
+use async_trait::async_trait;
+
+use crate::cloud::{CloudError, DatabaseAccess, Databases};
+use crate::domain::desired::DatabaseSpec;
+use crate::domain::id::DatabaseId;
+use crate::domain::observed::{Database, Listing, Tags};
+use crate::domain::owned::Owned;
+use crate::domain::policy::Engine;
+
 pub use cluster::Durability;
-pub use postgres::{PostgresConfig, PostgresDatabases, ProbeReport, probe};
+pub use postgres::{PostgresConfig, PostgresDatabases, ProbeReport, ServerReport, probe};
 pub use server::{PRIVATE_NETWORK, ServerConfig};
+pub use sqlite::{HOST_NETWORK, SqliteConfig, SqliteDatabases};
+
+/// Both engines: which one a database is on follows from its specification, and later from its id.
+#[derive(Clone)]
+pub struct LocalDatabases {
+    postgres: Option<PostgresDatabases>,
+    sqlite: SqliteDatabases,
+}
+
+impl LocalDatabases {
+    /// Takes the lanes together; PostgreSQL only where the operator has set it up.
+    pub fn new(postgres: Option<PostgresDatabases>, sqlite: SqliteDatabases) -> Self {
+        Self { postgres, sqlite }
+    }
+
+    fn of_engine(&self, what: &str, engine: Engine) -> Result<&dyn Databases, CloudError> {
+        match engine {
+            Engine::Sqlite => Ok(&self.sqlite),
+            Engine::Postgres => match &self.postgres {
+                Some(postgres) => Ok(postgres),
+                None => Err(fault::denied(
+                    what,
+                    "PostgreSQL is not set up in kagero.toml; set it up, or use `engine: sqlite`",
+                )),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Databases for LocalDatabases {
+    async fn list(&self) -> Result<Listing<Database>, CloudError> {
+        let mut all = self.sqlite.list().await?;
+        if let Some(postgres) = &self.postgres {
+            let more = postgres.list().await?;
+            all.items.extend(more.items);
+            all.complete &= more.complete;
+        }
+        Ok(all)
+    }
+
+    async fn prepare(&self, tags: &Tags, database: &DatabaseSpec) -> Result<DatabaseId, CloudError> {
+        let what = format!("prepare database {}", database.name);
+        self.of_engine(&what, database.engine)?.prepare(tags, database).await
+    }
+
+    async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        let what = format!("drop database {}", database.name());
+        let id = database.id().as_str();
+        let engine = if id.starts_with(postgres::ID_PREFIX) {
+            Engine::Postgres
+        } else if id.starts_with(sqlite::ID_PREFIX) {
+            Engine::Sqlite
+        } else {
+            return Err(fault::bug(what, format!("{id} is not an id of this provider")));
+        };
+        self.of_engine(&what, engine)?.delete(database).await
+    }
+
+    async fn access(&self, database: &DatabaseSpec) -> Result<DatabaseAccess, CloudError> {
+        let what = format!("address database {}", database.name);
+        self.of_engine(&what, database.engine)?.access(database).await
+    }
+}

@@ -65,7 +65,7 @@ pub struct Server {
 }
 
 enum Kind {
-    Private { cluster: Cluster, running: Mutex<Option<Running>>, admin: String },
+    Private { cluster: Box<Cluster>, running: Box<Mutex<Option<Running>>>, admin: String },
     External { admin_url: Url, bin_dir: Option<PathBuf>, open_databases: Vec<String> },
 }
 
@@ -96,7 +96,7 @@ impl Server {
                 let password = scram::password(&secret, &admin);
                 let state_dir = state_dir.clone();
                 let cluster = ClusterConfig { state_dir, bin_dir, user, durability, admin: admin.clone(), password };
-                Kind::Private { cluster: Cluster::new(cluster), running: Mutex::new(None), admin }
+                Kind::Private { cluster: Box::new(Cluster::new(cluster)), running: Box::new(Mutex::new(None)), admin }
             }
             ServerConfig::External { admin_url, bin_dir, open_databases } => {
                 // The text is not quoted: it holds a password.
@@ -162,15 +162,7 @@ impl Server {
                 open(options).await.map_err(|error| fault::sql(&what, &error))
             }
             Kind::Private { admin, .. } => {
-                let options = |running: &Running| {
-                    PgConnectOptions::new_without_pgpass()
-                        .host("127.0.0.1")
-                        .port(running.port)
-                        .username(admin)
-                        .password(scram::password(&self.secret, admin).expose_secret())
-                        .database(database.unwrap_or(MAINTENANCE))
-                        .ssl_mode(sqlx::postgres::PgSslMode::Disable)
-                };
+                let options = |running: &Running| self.private_options(running, admin, database.unwrap_or(MAINTENANCE));
                 match open(options(&self.running(Trust::Memory).await?)).await {
                     Err(sqlx::Error::Io(_)) => open(options(&self.running(Trust::Nothing).await?))
                         .await
@@ -179,6 +171,19 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// What the administrator commits is on its way to the disk before it is believed, unlike what
+    /// environments commit: a database that was said to be ready must still be so after a crash.
+    fn private_options(&self, running: &Running, admin: &str, database: &str) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(running.port)
+            .username(admin)
+            .password(scram::password(&self.secret, admin).expose_secret())
+            .database(database)
+            .ssl_mode(sqlx::postgres::PgSslMode::Disable)
+            .options([("synchronous_commit", "on")])
     }
 
     /// The private cluster, started if need be. After a start, PUBLIC's rights on the cluster's own
@@ -193,13 +198,7 @@ impl Server {
         }
         let now = cluster.ensure_running().await?;
         let what = "shut the private PostgreSQL's own databases";
-        let options = PgConnectOptions::new_without_pgpass()
-            .host("127.0.0.1")
-            .port(now.port)
-            .username(admin)
-            .password(scram::password(&self.secret, admin).expose_secret())
-            .database(MAINTENANCE)
-            .ssl_mode(sqlx::postgres::PgSslMode::Disable);
+        let options = self.private_options(&now, admin, MAINTENANCE);
         let mut connection = open(options).await.map_err(|error| fault::sql(what, &error))?;
         run(&mut connection, what, crate::seed::database::shut_own_databases()).await?;
         *memory = Some(now.clone());

@@ -142,11 +142,13 @@ impl Tasks {
         let mut items = Vec::with_capacity(found.len());
         for mut database in found {
             names.insert(database.name.clone());
-            // What carries no marker, or another's, is not what the task is about.
-            if let Some(task) = tasks.get(&database.name)
-                && database.tags.as_ref() == Some(&task.tags)
-            {
-                database.state = task.phase.over(database.state);
+            // The tags stay what the server says: a task gives nobody a claim to what is there.
+            if let Some(task) = tasks.get(&database.name) {
+                database.state = if database.tags.as_ref() == Some(&task.tags) {
+                    task.phase.over(database.state)
+                } else {
+                    task.phase.beside(database.state)
+                };
             }
             items.push(database);
         }
@@ -179,13 +181,20 @@ impl Book {
 }
 
 impl Phase {
+    /// Over what belongs to someone else only a failure is shown, because it tells of the clash.
+    fn beside(&self, server: DatabaseState) -> DatabaseState {
+        match self {
+            Self::PrepareFailed(why) | Self::DropFailed(why) => DatabaseState::Failed(why.clone()),
+            Self::Preparing | Self::Dropping => server,
+        }
+    }
+
     fn over(&self, server: DatabaseState) -> DatabaseState {
         match (self, server) {
             (Self::Dropping, _) => DatabaseState::Dropping,
-            (Self::DropFailed(why), _) => DatabaseState::Failed(why.clone()),
             (Self::Preparing | Self::PrepareFailed(_), DatabaseState::Ready) => DatabaseState::Ready,
             (Self::Preparing, _) => DatabaseState::Preparing,
-            (Self::PrepareFailed(why), _) => DatabaseState::Failed(why.clone()),
+            (Self::DropFailed(why) | Self::PrepareFailed(why), _) => DatabaseState::Failed(why.clone()),
         }
     }
 }

@@ -118,9 +118,10 @@ impl Inner {
             items.push((name, tags, state));
         }
         for (name, (tags, roles)) in residue {
-            let state = match busy.has(&name) {
-                true => DatabaseState::Preparing,
-                false => DatabaseState::Failed(format!("only roles are left ({}): drop it again", roles.join(", "))),
+            let state = if busy.has(&name) {
+                DatabaseState::Preparing
+            } else {
+                DatabaseState::Failed(format!("only roles are left ({}): drop it again", roles.join(", ")))
             };
             items.push((name, Some(tags), state));
         }

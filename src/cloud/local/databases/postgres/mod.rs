@@ -37,7 +37,7 @@ use super::fault;
 use super::server::{Server, ServerConfig};
 use super::tasks::{Begin, Tasks};
 
-pub use probe::{ProbeReport, probe};
+pub use probe::{ProbeReport, ServerReport, probe};
 
 /// The settings of this lane.
 #[derive(Debug, Clone)]
