@@ -260,11 +260,9 @@ pub async fn get(addr: SocketAddr, path: &str) -> Result<String, reqwest::Error>
     client.get(format!("http://{addr}{path}")).send().await?.error_for_status()?.text().await
 }
 
-/// Arguments of every process of the computer.
+/// The command line of every process of the computer.
 pub fn all_arguments() -> Vec<String> {
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    entries
-        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-        .map(|text| String::from_utf8_lossy(&text).into_owned())
-        .collect()
+    let texts = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    texts.map(|text| String::from_utf8_lossy(&text).replace('\0', " ").trim_end().to_owned()).collect()
 }
