@@ -185,3 +185,26 @@ async fn what_a_command_left_running_is_ended_with_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_agent_that_is_not_root_confines_as_strongly() {
+    let state = state_dir();
+    let secret = state.path().join("kagero.db");
+    std::fs::write(&secret, "known-secret").unwrap();
+    let origin = Origin::new(state.path());
+    let mut assignment = origin.assignment(&origin.push("one"));
+    let bomb = "perl -e 'for (1 .. 200) { my $p = fork; if (!defined $p) { print \"bounded\\n\"; last } \
+                if (!$p) { sleep 1000 } }'";
+    assignment.task.build =
+        Some(command(&format!("cat {}; touch /written; ls /proc | grep -c '^[0-9]'; {bomb}", secret.display())));
+    let mut options = options(state.path());
+    options.sandbox.weakest = SandboxLevel::Bubblewrap;
+    options.sandbox.processes = 50;
+    let agent = Agent::start_as_nobody(&options, state.path()).await;
+    agent.deploy(&assignment).await;
+    let log = agent.log(LogKind::Build).await;
+    let text = log.join("\n");
+    assert!(!text.contains("known-secret") && text.contains("cannot touch '/written'"), "{text}");
+    assert!(log.iter().any(|line| line == "bounded"), "{text}");
+    assert!(log.iter().any(|line| line.parse::<u32>().is_ok_and(|count| count < 10)), "{text}");
+}

@@ -164,8 +164,27 @@ impl Agent {
         Self::start_by(options, Command::new(env!("CARGO_BIN_EXE_kagero")).env("PATH", programs)).await
     }
 
+    /// An agent that is not root, with a state directory of its own.
+    pub async fn start_as_nobody(options: &AgentOptions, state: &Path) -> Self {
+        if !nix::unistd::geteuid().is_root() {
+            return Self::start(options).await;
+        }
+        let program = state.join("kagero");
+        std::fs::copy(env!("CARGO_BIN_EXE_kagero"), &program).unwrap();
+        options.save().unwrap();
+        let given = Command::new("chown").args(["-R", "65534:65534"]).arg(state).status().unwrap();
+        assert!(given.success());
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(program);
+        Self::launch(options, &mut command).await
+    }
+
     async fn start_by(options: &AgentOptions, command: &mut Command) -> Self {
         options.save().unwrap();
+        Self::launch(options, command).await
+    }
+
+    async fn launch(options: &AgentOptions, command: &mut Command) -> Self {
         let process = command.args(["agent", "--dir"]).arg(&options.dir).stdin(Stdio::null()).spawn().unwrap();
         let pid = i32::try_from(process.id()).unwrap();
         let addr = until("the agent to listen", || {
