@@ -13,7 +13,7 @@ mod gateway;
 mod start;
 mod webhook;
 
-const MEASUREMENTS: &[(&str, fn())] = 
+const MEASUREMENTS: &[(&str, fn())] =
     &[("start", start::run), ("gateway", gateway::run), ("webhook", webhook::run), ("database", database::run)];
 
 fn main() {

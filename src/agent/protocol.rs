@@ -34,6 +34,8 @@ pub const TIME_HEADER: &str = "kagero-time";
 pub const UID_HEADER: &str = "kagero-uid";
 /// Makes every request different, so that none can be sent twice.
 pub const NONCE_HEADER: &str = "kagero-nonce";
+/// SHA-256 of the body, in hexadecimal: so that a request is checked before its body is read.
+pub const DIGEST_HEADER: &str = "kagero-digest";
 /// The signature, in Base64.
 pub const SIGNATURE_HEADER: &str = "kagero-signature";
 

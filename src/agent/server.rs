@@ -1,6 +1,6 @@
 //! The agent's HTTP: every request is signed, or refused before its meaning is looked at.
 //!
-//! Guarantees: no answer but a refusal to an unsigned request; bodies are bounded; an order is answered when
+//! Guarantees: an unsigned request is refused before its body is read; bodies are bounded; an order is answered when
 //! it is taken, not when it is carried out.
 //! Must not know: how orders are carried out.
 
@@ -28,7 +28,7 @@ use super::options::AgentOptions;
 use super::protocol::{
     ASSIGNMENT_PATH, Complaint, END_EVENT, Follow, LOGS_PATH, LogLine, LogQuery, STATUS_PATH, STOP_PATH,
 };
-use super::signature::{SignatureRefusal, Signed, Verifier};
+use super::signature::{SignatureRefusal, Verifier};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::assignment::{AgentStatus, Assignment};
 
@@ -80,22 +80,26 @@ impl IntoResponse for Refusal {
 
 async fn check(State(desk): State<Desk>, request: Request, next: Next) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
+    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let head = desk.verifier.check(parts.method.as_str(), target, &parts.headers, SystemClock.now())?;
     let body = tokio::time::timeout(BODY_TIME, http_body_util::Limited::new(body, BODY_BYTES).collect());
     let body = match body.await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(_)) => return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off")),
         Err(_) => return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
     };
-    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let signed = Signed { method: parts.method.as_str(), target, body: &body };
-    desk.verifier.check(signed, &parts.headers, SystemClock.now()).map_err(|refusal| {
+    head.check_body(&body)?;
+    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+}
+
+impl From<SignatureRefusal> for Refusal {
+    fn from(refusal: SignatureRefusal) -> Self {
         let status = match refusal {
             SignatureRefusal::OtherEnvironment(_) => StatusCode::MISDIRECTED_REQUEST,
             _ => StatusCode::UNAUTHORIZED,
         };
-        Refusal::new(status, refusal.to_string())
-    })?;
-    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+        Self::new(status, refusal.to_string())
+    }
 }
 
 async fn status(State(desk): State<Desk>) -> Json<AgentStatus> {

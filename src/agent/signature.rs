@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::protocol::{NONCE_HEADER, SIGNATURE_HEADER, TIME_HEADER, UID_HEADER};
+use super::protocol::{DIGEST_HEADER, NONCE_HEADER, SIGNATURE_HEADER, TIME_HEADER, UID_HEADER};
 use crate::domain::id::EnvUid;
 use crate::domain::time::Timestamp;
 
@@ -65,21 +65,19 @@ pub struct Signed<'a> {
 }
 
 impl Signed<'_> {
-    fn text(&self, time: &str, uid: &str, nonce: &str) -> Vec<u8> {
-        let digest = hex::encode(Sha256::digest(self.body));
-        format!("kagero-agent-1\n{}\n{}\n{digest}\n{time}\n{uid}\n{nonce}", self.method, self.target).into_bytes()
-    }
-
     /// The headers that make an agent accept the request.
     pub fn headers(&self, key: &SigningKey, uid: &EnvUid, now: Timestamp) -> HeaderMap {
         let time = now.0.to_string();
         let nonce = hex::encode(rand::random::<[u8; 16]>());
-        let signature = STANDARD.encode(key.sign(&self.text(&time, uid.as_str(), &nonce)).to_bytes());
+        let digest = hex::encode(Sha256::digest(self.body));
+        let text = text(self.method, self.target, [&digest, &time, uid.as_str(), &nonce]);
+        let signature = STANDARD.encode(key.sign(&text).to_bytes());
         let mut headers = HeaderMap::new();
         for (name, value) in [
             (TIME_HEADER, time.as_str()),
             (UID_HEADER, uid.as_str()),
             (NONCE_HEADER, &nonce),
+            (DIGEST_HEADER, &digest),
             (SIGNATURE_HEADER, &signature),
         ] {
             // Digits, hexadecimal and Base64 only: always a valid header.
@@ -88,6 +86,23 @@ impl Signed<'_> {
             }
         }
         headers
+    }
+}
+
+fn text(method: &str, target: &str, [digest, time, uid, nonce]: [&str; 4]) -> Vec<u8> {
+    format!("kagero-agent-1\n{method}\n{target}\n{digest}\n{time}\n{uid}\n{nonce}").into_bytes()
+}
+
+/// Proof that the head of a request was signed; what follows is still to be compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedHead {
+    digest: String,
+}
+
+impl SignedHead {
+    /// Accepts the body that was signed.
+    pub fn check_body(&self, body: &[u8]) -> Result<(), SignatureRefusal> {
+        if hex::encode(Sha256::digest(body)) == self.digest { Ok(()) } else { Err(SignatureRefusal::Wrong) }
     }
 }
 
@@ -124,12 +139,19 @@ impl Verifier {
         Self { key, uid, accepted: Mutex::default() }
     }
 
-    /// Accepts a request once.
-    pub fn check(&self, signed: Signed<'_>, headers: &HeaderMap, now: Timestamp) -> Result<(), SignatureRefusal> {
+    /// Accepts the head of a request once.
+    pub fn check(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<SignedHead, SignatureRefusal> {
         let get = |name: &'static str| {
             headers.get(name).and_then(|value| value.to_str().ok()).ok_or(SignatureRefusal::Unsigned(name))
         };
         let (time, uid, nonce) = (get(TIME_HEADER)?, get(UID_HEADER)?, get(NONCE_HEADER)?);
+        let digest = get(DIGEST_HEADER)?;
         let signature = STANDARD
             .decode(get(SIGNATURE_HEADER)?)
             .ok()
@@ -138,7 +160,7 @@ impl Verifier {
         let signed_at = Timestamp(time.parse().map_err(|_| SignatureRefusal::Unsigned(TIME_HEADER))?);
         self.key
             .0
-            .verify_strict(&signed.text(time, uid, nonce), &Signature::from_bytes(&signature))
+            .verify_strict(&text(method, target, [digest, time, uid, nonce]), &Signature::from_bytes(&signature))
             .map_err(|_| SignatureRefusal::Wrong)?;
         if uid != self.uid.as_str() {
             return Err(SignatureRefusal::OtherEnvironment(uid.to_owned()));
@@ -150,7 +172,7 @@ impl Verifier {
         let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         accepted.retain(|_, at| now.since(*at) <= SIGNATURE_LIFETIME);
         match accepted.insert(signature, signed_at.max(now)) {
-            None => Ok(()),
+            None => Ok(SignedHead { digest: digest.to_owned() }),
             Some(_) => Err(SignatureRefusal::Replayed),
         }
     }
@@ -174,14 +196,23 @@ mod tests {
         Signed { method: "PUT", target: "/v1/assignment?x=1", body: b"body" }
     }
 
+    fn check(
+        verifier: &Verifier,
+        signed: Signed<'_>,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<(), SignatureRefusal> {
+        verifier.check(signed.method, signed.target, headers, now)?.check_body(signed.body)
+    }
+
     #[test]
     fn a_signed_request_is_accepted_once() {
         let verifier = Verifier::new((&key(1)).into(), uid('a'));
         let headers = request().headers(&key(1), &uid('a'), NOW);
-        assert_eq!(verifier.check(request(), &headers, NOW), Ok(()));
-        assert_eq!(verifier.check(request(), &headers, NOW), Err(SignatureRefusal::Replayed));
+        assert_eq!(check(&verifier, request(), &headers, NOW), Ok(()));
+        assert_eq!(check(&verifier, request(), &headers, NOW), Err(SignatureRefusal::Replayed));
         let again = request().headers(&key(1), &uid('a'), NOW);
-        assert_eq!(verifier.check(request(), &again, NOW), Ok(()));
+        assert_eq!(check(&verifier, request(), &again, NOW), Ok(()));
     }
 
     #[test]
@@ -189,9 +220,9 @@ mod tests {
         let verifier = Verifier::new((&key(1)).into(), uid('a'));
         let ahead = NOW.plus(SIGNATURE_LIFETIME);
         let headers = request().headers(&key(1), &uid('a'), ahead);
-        assert_eq!(verifier.check(request(), &headers, NOW), Ok(()));
+        assert_eq!(check(&verifier, request(), &headers, NOW), Ok(()));
         let late = ahead.plus(SIGNATURE_LIFETIME);
-        assert_eq!(verifier.check(request(), &headers, late), Err(SignatureRefusal::Replayed));
+        assert_eq!(check(&verifier, request(), &headers, late), Err(SignatureRefusal::Replayed));
     }
 
     #[test]
@@ -203,12 +234,16 @@ mod tests {
             Signed { target: "/v1/assignment?x=2", ..request() },
             Signed { body: b"Body", ..request() },
         ] {
-            assert_eq!(verifier.check(altered, &headers, NOW), Err(SignatureRefusal::Wrong));
+            let headers =
+                if altered.body == b"Body" { request().headers(&key(1), &uid('a'), NOW) } else { headers.clone() };
+            assert_eq!(check(&verifier, altered, &headers, NOW), Err(SignatureRefusal::Wrong));
         }
-        for (name, value) in [(TIME_HEADER, "1800000000001"), (UID_HEADER, "b"), (NONCE_HEADER, "0")] {
+        for (name, value) in
+            [(TIME_HEADER, "1800000000001"), (UID_HEADER, "b"), (NONCE_HEADER, "0"), (DIGEST_HEADER, "0")]
+        {
             let mut headers = headers.clone();
             headers.insert(name, HeaderValue::from_static(value));
-            assert_eq!(verifier.check(request(), &headers, NOW), Err(SignatureRefusal::Wrong), "{name}");
+            assert_eq!(check(&verifier, request(), &headers, NOW), Err(SignatureRefusal::Wrong), "{name}");
         }
     }
 
@@ -216,15 +251,15 @@ mod tests {
     fn other_keys_other_environments_and_other_times_are_refused() {
         let verifier = Verifier::new((&key(1)).into(), uid('a'));
         let by_other_key = request().headers(&key(2), &uid('a'), NOW);
-        assert_eq!(verifier.check(request(), &by_other_key, NOW), Err(SignatureRefusal::Wrong));
+        assert_eq!(check(&verifier, request(), &by_other_key, NOW), Err(SignatureRefusal::Wrong));
         let for_other = request().headers(&key(1), &uid('b'), NOW);
-        let refusal = verifier.check(request(), &for_other, NOW);
+        let refusal = check(&verifier, request(), &for_other, NOW);
         assert_eq!(refusal, Err(SignatureRefusal::OtherEnvironment(uid('b').to_string())));
         for off in [NOW.plus(Duration::from_secs(61)), NOW.minus(Duration::from_secs(61))] {
             let stale = request().headers(&key(1), &uid('a'), off);
-            assert_eq!(verifier.check(request(), &stale, NOW), Err(SignatureRefusal::Stale(61)));
+            assert_eq!(check(&verifier, request(), &stale, NOW), Err(SignatureRefusal::Stale(61)));
         }
-        assert_eq!(verifier.check(request(), &HeaderMap::new(), NOW), Err(SignatureRefusal::Unsigned(TIME_HEADER)));
+        assert_eq!(check(&verifier, request(), &HeaderMap::new(), NOW), Err(SignatureRefusal::Unsigned(TIME_HEADER)));
     }
 
     #[test]

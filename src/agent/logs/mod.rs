@@ -10,6 +10,7 @@ mod text;
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -85,7 +86,8 @@ impl Source<'_> {
 impl LogStore {
     /// The logs below a directory.
     pub fn open(dir: PathBuf, limits: LogLimits) -> io::Result<Self> {
-        fs::create_dir_all(&dir)?;
+        // For the agent alone: in a weak sandbox nothing else keeps others out.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         Ok(Self { dir, limits, live: broadcast::channel(LIVE_LINES).0 })
     }
 

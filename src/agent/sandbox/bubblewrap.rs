@@ -4,7 +4,7 @@
 //! process inside sees them, so that none of them (`LD_PRELOAD`, …) can work outside the sandbox.
 //! Must not know: what is run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -44,6 +44,13 @@ pub(super) fn inside() -> Rooms {
     }
 }
 
+/// Where the program is. Searched here, because the command itself starts without variables.
+pub(super) fn program() -> io::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut candidates = std::env::split_paths(&path).map(|dir| dir.join("bwrap"));
+    candidates.find(|program| program.is_file()).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
 /// Shell text that sets the variables.
 pub(super) fn script(env: &BTreeMap<String, String>) -> io::Result<Vec<u8>> {
     let mut text = String::new();
@@ -63,58 +70,64 @@ pub(super) fn script(env: &BTreeMap<String, String>) -> io::Result<Vec<u8>> {
 
 /// The arguments of `bwrap` for one command.
 pub(super) fn arguments(sandbox: &Sandbox, flavour: Flavour, rooms: &Rooms, run: &str) -> Vec<OsString> {
-    let mut list = Arguments::default();
-    list.add(["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
-    list.add(["--die-with-parent", "--new-session", "--hostname", "kagero", "--cap-drop", "ALL"]);
+    let mut arguments = Arguments::default();
+    arguments.add(["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
+    arguments.add(["--die-with-parent", "--new-session", "--hostname", "kagero", "--cap-drop", "ALL"]);
     match flavour {
-        Flavour::Root => list.add(["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"]),
-        Flavour::UserNamespace => list.add(["--unshare-user"]),
+        Flavour::Root => {
+            arguments.add(["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"]);
+        }
+        Flavour::UserNamespace => arguments.add(["--unshare-user"]),
     }
     for dir in SYSTEM_DIRS {
-        list.system(Path::new(dir));
+        arguments.system(Path::new(dir));
     }
     for file in SYSTEM_FILES {
-        list.passage(Path::new(file));
-        list.bind("--ro-bind-try", Path::new(file), Path::new(file));
+        arguments.passage(Path::new(file));
+        arguments.bind("--ro-bind-try", Path::new(file), Path::new(file));
     }
-    list.bind("--ro-bind", &sandbox.machine.join(PASSWD), Path::new("/etc/passwd"));
-    list.bind("--ro-bind", &sandbox.machine.join(GROUP), Path::new("/etc/group"));
-    list.add(["--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm", "--proc", "/proc"]);
+    arguments.bind("--ro-bind", &sandbox.machine.join(PASSWD), Path::new("/etc/passwd"));
+    arguments.bind("--ro-bind", &sandbox.machine.join(GROUP), Path::new("/etc/group"));
+    arguments.add(["--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm", "--proc", "/proc"]);
     let inside = inside();
     for (outside, inside) in rooms.writable().into_iter().zip(inside.writable()) {
-        list.passage(inside);
-        list.bind("--bind", outside, inside);
+        arguments.passage(inside);
+        arguments.bind("--bind", outside, inside);
     }
     for path in &sandbox.read_only {
-        list.passage(path);
-        list.bind("--ro-bind-try", path, path);
+        arguments.passage(path);
+        arguments.bind("--ro-bind-try", path, path);
     }
     for path in &rooms.reachable {
-        list.passage(path);
-        list.bind("--bind", path, path);
+        arguments.passage(path);
+        arguments.bind("--bind", path, path);
     }
-    list.add(["--perms", "0444", "--ro-bind-data", "0", SCRIPT, "--remount-ro", "/", "--chdir", "/", "--", "prlimit"]);
-    list.0.extend(sandbox.limits.arguments().into_iter().map(OsString::from));
-    list.add(["--"]);
+    arguments.add(["--perms", "0444", "--ro-bind-data", "0", SCRIPT]);
+    arguments.add(["--remount-ro", "/", "--chdir", "/", "--", "prlimit"]);
+    arguments.list.extend(sandbox.limits.arguments().into_iter().map(OsString::from));
+    arguments.add(["--"]);
     if let Some(uid) = sandbox.run_as {
         let uid = uid.to_string();
-        list.add(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"]);
-        list.add(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]);
+        arguments.add(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"]);
+        arguments.add(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]);
     }
-    list.add(["/bin/sh", "-c", ENTER, "sh", SCRIPT, "/bin/sh", "-c", run]);
-    list.0
+    arguments.add(["/bin/sh", "-c", ENTER, "sh", SCRIPT, "/bin/sh", "-c", run]);
+    arguments.list
 }
 
 #[derive(Default)]
-struct Arguments(Vec<OsString>);
+struct Arguments {
+    list: Vec<OsString>,
+    passages: BTreeSet<PathBuf>,
+}
 
 impl Arguments {
     fn add<const N: usize>(&mut self, arguments: [&str; N]) {
-        self.0.extend(arguments.map(OsString::from));
+        self.list.extend(arguments.map(OsString::from));
     }
 
     fn bind(&mut self, option: &str, outside: &Path, inside: &Path) {
-        self.0.extend([option.into(), outside.as_os_str().to_owned(), inside.as_os_str().to_owned()]);
+        self.list.extend([option.into(), outside.as_os_str().to_owned(), inside.as_os_str().to_owned()]);
     }
 
     /// The directories above a path, open to all: bubblewrap would close them like the path itself.
@@ -122,8 +135,10 @@ impl Arguments {
         let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|dir| dir.parent().is_some()).collect();
         above.reverse();
         for dir in above {
-            self.add(["--perms", "0755", "--dir"]);
-            self.0.push(dir.as_os_str().to_owned());
+            if self.passages.insert(dir.to_owned()) {
+                self.add(["--perms", "0755", "--dir"]);
+                self.list.push(dir.as_os_str().to_owned());
+            }
         }
     }
 

@@ -156,7 +156,7 @@ impl Sandbox {
         let (mut command, input) = match self.means {
             Means::Bubblewrap(flavour) => {
                 let env = with_basics(env, &bubblewrap::inside(), &self.path);
-                let mut command = Command::new("bwrap");
+                let mut command = Command::new(bubblewrap::program()?);
                 command.args(bubblewrap::arguments(self, flavour, rooms, run)).env_clear().process_group(0);
                 (command, Some(bubblewrap::script(&env)?))
             }

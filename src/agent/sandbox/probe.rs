@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -78,6 +79,7 @@ fn list(failures: &[ProbeFailure]) -> String {
 pub async fn probe(options: &SandboxOptions) -> Result<ProbeReport, TooWeak> {
     let setup = |source| TooWeak::Setup { dir: std::env::temp_dir().display().to_string(), source };
     let machine = tempfile::tempdir().map_err(setup)?;
+    fs::set_permissions(machine.path(), fs::Permissions::from_mode(0o711)).map_err(setup)?;
     let options = SandboxOptions { weakest: SandboxLevel::Rlimit, ..options.clone() };
     Ok(strongest(&options, machine.path()).await?.1)
 }
@@ -154,8 +156,7 @@ fn ladder(root: bool) -> Vec<Rung> {
 async fn attempt(sandbox: &Sandbox, hides_files: bool) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let dir = tempfile::Builder::new().prefix(".probe-").tempdir_in(&sandbox.machine).map_err(text)?;
-    let traversable: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-    fs::set_permissions(dir.path(), traversable).map_err(text)?;
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).map_err(text)?;
     let room = |name: &str| dir.path().join(name);
     let rooms = Rooms {
         source: room("source"),
@@ -217,7 +218,7 @@ fn write_users(machine: &Path, uid: u32) -> io::Result<()> {
     fs::write(machine.join(PASSWD), passwd)?;
     fs::write(machine.join(GROUP), format!("root:x:0:\nkagero:x:{uid}:\nnogroup:x:65534:\n"))?;
     for file in [PASSWD, GROUP] {
-        fs::set_permissions(machine.join(file), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        fs::set_permissions(machine.join(file), fs::Permissions::from_mode(0o644))?;
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ async fn a_failing_push_names_its_cause_and_leaves_the_old_version_serving() {
     let failure = agent.fail(&hanging).await;
     assert_eq!(failure.stage, Stage::Migrate);
     assert!(failure.reason.contains("did not end within 1 s"), "{}", failure.reason);
-    assert!(!all_arguments().iter().any(|arguments| arguments == "sleep\01234\0"), "nothing of it goes on");
+    assert!(!all_arguments().iter().any(|arguments| arguments == "sleep 1234"), "nothing of it goes on");
 
     let mut unknown = origin.assignment(&CommitSha::parse("f".repeat(40)).unwrap());
     unknown.task.attempt = 2;
@@ -78,7 +78,7 @@ async fn services_that_do_not_become_healthy_are_told_apart() {
         assert!(failure.reason.starts_with("service `web`"), "{}", failure.reason);
         assert!(failure.reason.contains(expected), "{} should say {expected}", failure.reason);
     }
-    assert!(!all_arguments().iter().any(|arguments| arguments == "sleep\01000\0"));
+    assert!(!all_arguments().iter().any(|arguments| arguments == "sleep 1000"));
 }
 
 #[tokio::test]
@@ -158,6 +158,14 @@ async fn a_fork_bomb_is_bounded_and_ended() {
     agent.deploy(&origin.assignment(&origin.push("two"))).await;
 }
 
+/// A mounted file system, gone with the test.
+struct Mounted(std::path::PathBuf);
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
 #[tokio::test]
 async fn a_full_disk_is_named() {
     let state = state_dir();
@@ -170,12 +178,6 @@ async fn a_full_disk_is_named() {
     let flags = nix::mount::MsFlags::empty();
     nix::mount::mount(Some("tmpfs"), &releases, Some("tmpfs"), flags, Some("size=4m"))
         .expect("this test mounts a small file system: run it as root, or in `unshare --user --map-root-user --mount`");
-    struct Mounted(std::path::PathBuf);
-    impl Drop for Mounted {
-        fn drop(&mut self) {
-            let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
-        }
-    }
     let mounted = Mounted(releases);
     let agent = Agent::start(&options).await;
     let mut assignment = origin.assignment(&commit);
@@ -204,8 +206,7 @@ async fn nothing_survives_a_killed_agent_and_the_next_one_begins_clean() {
         let addr = agent.deploy(&assignment).await;
         agent.process.kill().unwrap();
         agent.process.wait().unwrap();
-        until("every process to go", || (!all_arguments().iter().any(|text| text == "sleep\04321\0")).then_some(()))
-            .await;
+        until("every process to go", || (!all_arguments().iter().any(|text| text == "sleep 4321")).then_some(())).await;
         assert!(get(addr, "/").await.is_err());
     }
     // In the middle of a build.
@@ -217,7 +218,7 @@ async fn nothing_survives_a_killed_agent_and_the_next_one_begins_clean() {
     until("the build to begin", || began.exists().then_some(())).await;
     agent.process.kill().unwrap();
     agent.process.wait().unwrap();
-    until("the build to go", || (!all_arguments().iter().any(|text| text == "sleep\04322\0")).then_some(())).await;
+    until("the build to go", || (!all_arguments().iter().any(|text| text == "sleep 4322")).then_some(())).await;
     let agent = Agent::start(&options).await;
     assert_eq!(std::fs::read_dir(agent.dir.join("releases")).unwrap().count(), 0);
     agent.deploy(&assignment).await;

@@ -43,7 +43,7 @@ async fn a_process_sees_its_own_environment_only() {
          ls /proc | grep '^[0-9]*$' | while read p; do tr '\\0' ' ' < /proc/$p/cmdline; echo; done; \
          touch /usr/written /etc/written /written; mount -t tmpfs none /tmp; \
          echo \"uid $(id -u)\"; grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status; ulimit -c; \
-         kill -0 {} && echo 'reached the agent'; echo looked",
+         kill -0 {} && echo \"reached $((6 * 7))\"; echo looked",
         controller.display(),
         other.display(),
         mirrors.display(),
@@ -59,7 +59,7 @@ async fn a_process_sees_its_own_environment_only() {
     assert!(log.iter().any(|line| line == "looked"), "{text}");
     assert!(!text.contains("known-secret"), "{text}");
     assert!(!text.contains("kagero agent --dir") && !text.contains("ladder"), "other processes are visible: {text}");
-    assert!(!text.contains("reached the agent"), "{text}");
+    assert!(!text.contains("reached 42"), "{text}");
     for denied in ["/usr/written", "/etc/written", "/written"] {
         assert!(!Path::new(denied).exists());
         assert!(text.contains(&format!("cannot touch '{denied}'")), "{text}");
@@ -126,7 +126,7 @@ async fn landlock_hides_files_where_bubblewrap_is_missing() {
     let log = agent.log(LogKind::Build).await.join("\n");
     assert!(log.contains("Permission denied") && !log.contains("known-secret"), "{log}");
     assert!(!log.contains("uid 0\n"), "{log}");
-    assert!(!all_arguments().iter().any(|text| text == "sleep\05432\0"), "what left its session is ended too");
+    assert!(!all_arguments().iter().any(|text| text == "sleep 5432"), "what left its session is ended too");
 }
 
 #[tokio::test]
@@ -181,7 +181,30 @@ async fn what_a_command_left_running_is_ended_with_it() {
     assert_eq!(running.wait().await.unwrap().code(), Some(5));
     running.kill().await;
     super::site::until("the sleeper to go", || {
-        (!all_arguments().iter().any(|text| text == "sleep\06543\0")).then_some(())
+        (!all_arguments().iter().any(|text| text == "sleep 6543")).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_root_confines_as_strongly() {
+    let state = state_dir();
+    let secret = state.path().join("kagero.db");
+    std::fs::write(&secret, "known-secret").unwrap();
+    let origin = Origin::new(state.path());
+    let mut assignment = origin.assignment(&origin.push("one"));
+    let bomb = "perl -e 'for (1 .. 200) { my $p = fork; if (!defined $p) { print \"bounded\\n\"; last } \
+                if (!$p) { sleep 1000 } }'";
+    assignment.task.build =
+        Some(command(&format!("cat {}; touch /written; ls /proc | grep -c '^[0-9]'; {bomb}", secret.display())));
+    let mut options = options(state.path());
+    options.sandbox.weakest = SandboxLevel::Bubblewrap;
+    options.sandbox.processes = 50;
+    let agent = Agent::start_as_nobody(&options, state.path()).await;
+    agent.deploy(&assignment).await;
+    let log = agent.log(LogKind::Build).await;
+    let text = log.join("\n");
+    assert!(!text.contains("known-secret") && text.contains("cannot touch '/written'"), "{text}");
+    assert!(log.iter().any(|line| line == "bounded"), "{text}");
+    assert!(log.iter().any(|line| line.parse::<u32>().is_ok_and(|count| count < 10)), "{text}");
 }

@@ -164,8 +164,27 @@ impl Agent {
         Self::start_by(options, Command::new(env!("CARGO_BIN_EXE_kagero")).env("PATH", programs)).await
     }
 
+    /// An agent that is not root, with a state directory of its own.
+    pub async fn start_as_nobody(options: &AgentOptions, state: &Path) -> Self {
+        if !nix::unistd::geteuid().is_root() {
+            return Self::start(options).await;
+        }
+        let program = state.join("kagero");
+        std::fs::copy(env!("CARGO_BIN_EXE_kagero"), &program).unwrap();
+        options.save().unwrap();
+        let given = Command::new("chown").args(["-R", "65534:65534"]).arg(state).status().unwrap();
+        assert!(given.success());
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(program);
+        Self::launch(options, &mut command).await
+    }
+
     async fn start_by(options: &AgentOptions, command: &mut Command) -> Self {
         options.save().unwrap();
+        Self::launch(options, command).await
+    }
+
+    async fn launch(options: &AgentOptions, command: &mut Command) -> Self {
         let process = command.args(["agent", "--dir"]).arg(&options.dir).stdin(Stdio::null()).spawn().unwrap();
         let pid = i32::try_from(process.id()).unwrap();
         let addr = until("the agent to listen", || {
@@ -260,11 +279,9 @@ pub async fn get(addr: SocketAddr, path: &str) -> Result<String, reqwest::Error>
     client.get(format!("http://{addr}{path}")).send().await?.error_for_status()?.text().await
 }
 
-/// Arguments of every process of the computer.
+/// The command line of every process of the computer.
 pub fn all_arguments() -> Vec<String> {
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    entries
-        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-        .map(|text| String::from_utf8_lossy(&text).into_owned())
-        .collect()
+    let texts = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    texts.map(|text| String::from_utf8_lossy(&text).replace('\0', " ").trim_end().to_owned()).collect()
 }
