@@ -96,8 +96,8 @@ SELECT n.i,
            WHEN n.i > 440 THEN 'shipped'
            ELSE 'delivered'
        END,
-       1795305600000 - (500 - n.i) * 5400000 - (n.i * 7919) % 3600 * 1000,
-       1795305600000 - (500 - n.i) * 5400000
+       1795305600000 - CAST(500 - n.i AS BIGINT) * 5400000 - (n.i * 7919) % 3600 * 1000,
+       1795305600000 - CAST(500 - n.i AS BIGINT) * 5400000
 FROM n
 ORDER BY n.i;
 
