@@ -48,16 +48,16 @@ INSERT INTO orders (id, customer_id, status, placed_at, updated_at)
 SELECT n.i,
        (n.i * 37 + n.i / 9) % 80 + 1,
        CASE
-           WHEN n.i > 494 THEN 'new'
-           WHEN n.i > 488 THEN 'paid'
-           WHEN n.i > 480 THEN 'packed'
+           WHEN n.i > 490 THEN 'new'
+           WHEN n.i > 478 THEN 'paid'
+           WHEN n.i > 455 THEN 'packed'
            WHEN n.i % 29 = 0 THEN 'cancelled'
            WHEN n.i % 41 = 0 THEN 'returned'
-           WHEN n.i > 440 THEN 'shipped'
+           WHEN n.i > 400 THEN 'shipped'
            ELSE 'delivered'
        END,
-       1795305600000 - (500 - n.i) * 5400000 - (n.i * 7919) % 3600 * 1000,
-       1795305600000 - (500 - n.i) * 5400000
+       1795305600000 - CAST(500 - n.i AS BIGINT) * 5400000 - (n.i * 7919) % 3600 * 1000,
+       1795305600000 - CAST(500 - n.i AS BIGINT) * 5400000
 FROM n
 ORDER BY n.i;
 

@@ -1,4 +1,5 @@
-//! Takes orders through payment, packing and shipping, a few at a time.
+//! Takes orders through payment, packing and shipping, one step at a time and the newest first: a visitor's
+//! own order moves while they look.
 
 use std::time::Duration;
 
@@ -7,7 +8,6 @@ use sqlx::{AssertSqlSafe, Row as _};
 use crate::database::{Database, now};
 
 const PACE: Duration = Duration::from_millis(900);
-const AT_ONCE: u32 = 2;
 /// How long an order rests in each state.
 const REST_MS: i64 = 2500;
 
@@ -28,13 +28,13 @@ pub async fn run(database: &Database, ended: impl Future<Output = ()>) -> anyhow
     Ok(())
 }
 
-/// Moves the orders that have waited longest; how many.
+/// Moves one order that has rested; how many there were.
 async fn step(database: &Database) -> anyhow::Result<i64> {
     let sql = format!(
         "UPDATE orders SET updated_at = $1, \
              status = CASE status WHEN 'new' THEN 'paid' WHEN 'paid' THEN 'packed' ELSE 'shipped' END \
          WHERE id IN (SELECT id FROM orders WHERE status IN ('new', 'paid', 'packed') AND updated_at < $2 \
-                      ORDER BY updated_at, id LIMIT {AT_ONCE} {}) \
+                      ORDER BY updated_at DESC, id DESC LIMIT 1 {}) \
          RETURNING id, status",
         database.engine.skip_locked()
     );

@@ -180,6 +180,13 @@ impl BareRepo {
         Ok(said.lines().filter_map(line).collect())
     }
 
+    /// A commit's message and its tree.
+    pub(super) async fn message(&self, commit: &str) -> Result<(String, String), StandinError> {
+        let said = self.git(&["log", "-1", "--format=%T%n%B", commit, "--"], None).await?;
+        let (tree, message) = said.split_once('\n').unwrap_or_default();
+        Ok((message.trim_end().to_owned(), tree.to_owned()))
+    }
+
     /// What one commit changes, as a unified diff.
     pub(super) async fn patch(&self, commit: &str) -> Result<String, StandinError> {
         self.git(&["show", "--format=", "--no-color", "--no-ext-diff", "--find-renames", commit, "--"], None).await

@@ -189,7 +189,7 @@ pub(super) fn label(links: &Links, repo: &Repository, name: &str) -> Value {
         "node_id": node("LA", fnv(name)),
         "url": format!("{}/repos/{}/labels/{name}", links.api, repo.full_name()),
         "name": name,
-        "description": null,
+        "description": "",
         "color": colour,
         "default": false,
     })

@@ -29,6 +29,7 @@ use super::Shared;
 use super::fault::AnswerFault;
 
 const LOGGED: usize = 50_000;
+const FLUSH: Duration = Duration::from_millis(20);
 const HOUR: Duration = Duration::from_hours(1);
 
 /// What was asked.
@@ -223,8 +224,15 @@ fn scripted(status: u16, headers: &[(String, String)], body: &str) -> Response {
 
 /// An answer whose connection breaks after `part`.
 fn broken(part: Bytes, announced: Option<usize>) -> Response {
-    let rest = std::io::Error::new(std::io::ErrorKind::ConnectionReset, "broken as ordered");
-    let stream = futures::stream::iter([Ok(part), Err(rest)]);
+    let nothing = part.is_empty();
+    let stream = async_stream::stream! {
+        yield Ok(part);
+        if !nothing {
+            // hyper sends what it has once the body makes it wait.
+            tokio::time::sleep(FLUSH).await;
+        }
+        yield Err(std::io::Error::new(std::io::ErrorKind::ConnectionReset, "broken as ordered"));
+    };
     let mut answer = Response::new(Body::from_stream(stream));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     answer.headers_mut().insert(header::CONTENT_LENGTH, announced.unwrap_or(1).into());

@@ -42,7 +42,9 @@ pub(super) async fn show(
 ) -> Result<Json<Value>, ApiError> {
     let world = shared.world.lock().await;
     let repo = who.reach(&world, &owner, &name, ("metadata", Access::Read))?;
-    Ok(Json(wire::repository(&shared.links, repo)))
+    let mut value = wire::repository(&shared.links, repo);
+    wire::merge(&mut value, json!({"network_count": 0, "subscribers_count": 0}));
+    Ok(Json(value))
 }
 
 pub(super) async fn contents(
@@ -120,10 +122,28 @@ pub(super) async fn commit(
     if accepts(&headers, "sha") {
         return Ok(([(header::CONTENT_TYPE, "application/vnd.github.sha; charset=utf-8")], sha).into_response());
     }
-    let url = format!("{}/repos/{}/commits/{sha}", shared.links.api, repo.full_name());
-    let html = format!("{}/{}/commit/{sha}", shared.links.web, repo.full_name());
-    Ok(Json(json!({"sha": sha, "url": url, "html_url": html, "parents": [], "author": null, "committer": null}))
-        .into_response())
+    let (message, tree) = repo.git.message(&sha).await?;
+    let base = format!("{}/repos/{}", shared.links.api, repo.full_name());
+    let url = format!("{base}/commits/{sha}");
+    Ok(Json(json!({
+        "sha": sha,
+        "node_id": format!("C_{sha}"),
+        "url": url,
+        "html_url": format!("{}/{}/commit/{sha}", shared.links.web, repo.full_name()),
+        "comments_url": format!("{url}/comments"),
+        "commit": {
+            "url": format!("{base}/git/commits/{sha}"),
+            "message": message,
+            "author": null,
+            "committer": null,
+            "comment_count": 0,
+            "tree": {"sha": tree, "url": format!("{base}/git/trees/{tree}")},
+        },
+        "author": null,
+        "committer": null,
+        "parents": [],
+    }))
+    .into_response())
 }
 
 /// Whether a media type such as `application/vnd.github.raw+json` is asked for.
@@ -144,7 +164,9 @@ pub(super) async fn permission(
     let role = who.reach(&world, &owner, &name, ("metadata", Access::Read))?.roles.get(&login).cloned();
     let user = world.user(&login);
     let role = role.unwrap_or_else(|| "read".to_owned());
-    Ok(Json(json!({"permission": role, "role_name": role, "user": wire::user(&shared.links, &user)})))
+    let mut user = wire::user(&shared.links, &user);
+    user["role_name"] = role.clone().into();
+    Ok(Json(json!({"permission": role, "role_name": role, "user": user})))
 }
 
 pub(super) async fn pulls(

@@ -43,7 +43,8 @@ struct Person {
     login: String,
     bot: bool,
     initial: String,
-    hue: u64,
+    /// Which of six colours stands for the login.
+    hue: u32,
 }
 
 #[derive(Serialize)]
@@ -91,8 +92,12 @@ impl From<Timestamp> for When {
 impl From<&User> for Person {
     fn from(user: &User) -> Self {
         let initial = user.login.chars().next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-        Self { login: user.login.clone(), bot: user.kind == UserKind::Bot, initial, hue: user.id * 67 % 360 }
+        Self { login: user.login.clone(), bot: user.kind == UserKind::Bot, initial, hue: hue(&user.login) }
     }
+}
+
+fn hue(login: &str) -> u32 {
+    login.bytes().map(u32::from).sum::<u32>() % 6
 }
 
 impl DeploymentBox {
@@ -209,7 +214,8 @@ pub(super) async fn pull(
     State(pages): State<Arc<Pages>>,
     Path((owner, name, number)): Path<(String, String, u64)>,
 ) -> Result<Html<String>, PageError> {
-    let world = pages.shared.world.lock().await;
+    let mut world = pages.shared.world.lock().await;
+    let me = Person::from(&world.user(&pages.shared.config.viewer));
     let operator = Operator::new(&pages.shared, &owner, &name);
     let repo = operator.repository(&world)?;
     let pull = operator.find(repo, number)?;
@@ -229,6 +235,7 @@ pub(super) async fn pull(
         context! {
             repo => repo.full_name(),
             viewer => &pages.shared.config.viewer,
+            me => Value::from(Serde(me)),
             dashboard => pages.shared.config.dashboard.as_deref(),
             pull => Value::from(Serde(PullHead::of(repo, pull))),
             body => Value::from_safe_string(markdown::render(&pull.body)),
