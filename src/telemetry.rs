@@ -21,8 +21,7 @@ pub enum LogStyle {
 
 /// Sends logs to standard error. `KAGERO_LOG` takes a filter such as `info,kagero::controller=debug`.
 pub fn init(style: LogStyle) {
-    let filter =
-        EnvFilter::try_from_env("KAGERO_LOG").unwrap_or_else(|_| EnvFilter::new("info,hyper=warn,sqlx=warn"));
+    let filter = EnvFilter::try_from_env("KAGERO_LOG").unwrap_or_else(|_| EnvFilter::new("info,hyper=warn,sqlx=warn"));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     // A second initialisation, in one process, keeps the first.

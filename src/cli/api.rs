@@ -45,9 +45,10 @@ impl Api {
     /// Sends a request and gives back a successful answer.
     pub async fn send(&self, method: Method, path: &str) -> anyhow::Result<reqwest::Response> {
         let request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
-        let response = request.send().await.with_context(|| {
-            format!("the controller at {} does not answer; is `kagero serve` running?", self.base)
-        })?;
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("the controller at {} does not answer; is `kagero serve` running?", self.base))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -92,7 +92,9 @@ fn git() -> Finding {
 async fn sandbox(server: Option<&Server>) -> Finding {
     let report = match sandbox::probe(&SandboxOptions::default()).await {
         Ok(report) => report,
-        Err(error) => return Finding::bad("sandbox", error.to_string(), "install bubblewrap: apt-get install bubblewrap"),
+        Err(error) => {
+            return Finding::bad("sandbox", error.to_string(), "install bubblewrap: apt-get install bubblewrap");
+        }
     };
     let reasons: Vec<String> = report.failures.iter().map(ToString::to_string).collect();
     let level = match report.level {
@@ -128,9 +130,11 @@ fn seeds(server: &Server) -> Vec<Finding> {
         let path = seed.path.display();
         match std::fs::metadata(&seed.path) {
             Ok(_) => Finding::good("seed", format!("{name}: {path}")),
-            Err(error) => {
-                Finding::bad("seed", format!("{name}: {path}: {error}"), format!("put the dump there, or correct [seeds.{name}]"))
-            }
+            Err(error) => Finding::bad(
+                "seed",
+                format!("{name}: {path}: {error}"),
+                format!("put the dump there, or correct [seeds.{name}]"),
+            ),
         }
     };
     server.seeds.iter().map(check).collect()
@@ -141,7 +145,11 @@ async fn postgres(server: &Server) -> Vec<Finding> {
         None => Vec::new(),
         Some(Ok(detail)) => vec![Finding::good("postgresql", detail)],
         Some(Err(error)) => {
-            vec![Finding::bad("postgresql", error, "install it (apt-get install postgresql), or correct [database.postgres]")]
+            vec![Finding::bad(
+                "postgresql",
+                error,
+                "install it (apt-get install postgresql), or correct [database.postgres]",
+            )]
         }
     }
 }

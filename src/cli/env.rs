@@ -169,9 +169,7 @@ async fn show(api: &Api, name: &str, json: bool, wait: Option<Duration>) -> anyh
     let found = find(api, name).await?;
     let view = match wait {
         None => found,
-        Some(limit) => {
-            wait_for(api, &found, limit, |phase| !matches!(exit_of(phase), Exit::Pending)).await?
-        }
+        Some(limit) => wait_for(api, &found, limit, |phase| !matches!(exit_of(phase), Exit::Pending)).await?,
     };
     let detail: Detail = api.get(&path(&view)).await?;
     if json {
@@ -213,13 +211,7 @@ async fn wait_for(
         }
         if tokio::time::Instant::now() >= deadline {
             spinner.finish_and_clear();
-            bail!(
-                "{}#{} is still {} after {} s",
-                view.repo,
-                view.key.pr.0,
-                word(&detail.view.phase),
-                limit.as_secs()
-            );
+            bail!("{}#{} is still {} after {} s", view.repo, view.key.pr.0, word(&detail.view.phase), limit.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }

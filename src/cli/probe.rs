@@ -66,10 +66,8 @@ impl GatewayProber {
 #[async_trait]
 impl Prober for GatewayProber {
     async fn probe(&self, host: &HostLabel, path: &str, uid: &EnvUid) -> Result<(), String> {
-        let request = self
-            .client
-            .get(format!("http://{}{path}", self.gateway))
-            .header(HOST, format!("{host}.{}", self.domain));
+        let request =
+            self.client.get(format!("http://{}{path}", self.gateway)).header(HOST, format!("{host}.{}", self.domain));
         let response = request.send().await.map_err(|error| chain(&error).to_string())?;
         let said = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         if let Some(page) = said("x-kagero-page") {

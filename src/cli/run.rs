@@ -85,7 +85,8 @@ impl Running {
         let state_dir = prepare_state_dir(&server.state_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let StoreAddress::Sqlite { path } = &server.store;
-        let store = Store::open(&format!("sqlite:{}", path.display())).await.context("the store could not be opened")?;
+        let store =
+            Store::open(&format!("sqlite:{}", path.display())).await.context("the store could not be opened")?;
         let secret = InstallSecret::load(&state_dir)?;
         let policy = policy(server, &state_dir);
         let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
@@ -93,7 +94,8 @@ impl Running {
         let machines = machines(server, around, &state_dir, &secret, &clock)?;
 
         let routes = RouteTable::default();
-        let gate = Gateway::start(gateway_config(server), routes.clone()).context("the gateway could not be started")?;
+        let gate =
+            Gateway::start(gateway_config(server), routes.clone()).context("the gateway could not be started")?;
         let gateway = gate.local_addr();
         let prober = GatewayProber::new(loopback(gateway), server.gateway.domain.clone())?;
         let forge = Github::new(github_config(server)?, Arc::clone(&clock)).context("GitHub could not be set up")?;
@@ -118,8 +120,7 @@ impl Running {
         let controller = Controller::start(world, tuning).await.context("the controller could not be started")?;
 
         let secrets = server.github.webhook_secrets.iter().map(|secret| secret.value.clone()).collect();
-        let intake =
-            Intake::new(store.inbox().clone(), secrets, clock, intake::check, intake::read, Limits::default());
+        let intake = Intake::new(store.inbox().clone(), secrets, clock, intake::check, intake::read, Limits::default());
         let webhook = webhook::router(Arc::new(intake));
         let token = auth::token(&state_dir).context("the API token could not be written")?;
         let app = router::router(controller.desk(), webhook, token, metrics());

@@ -35,7 +35,8 @@ impl InstallSecret {
             }
         }
         let file = std::fs::OpenOptions::new().read(true).mode(0o600).open(&path);
-        let text = file.and_then(std::io::read_to_string).with_context(|| format!("{} cannot be read", path.display()))?;
+        let text =
+            file.and_then(std::io::read_to_string).with_context(|| format!("{} cannot be read", path.display()))?;
         let mut bytes = [0; 32];
         if hex::decode_to_slice(text.trim(), &mut bytes).is_err() {
             bail!(

@@ -149,8 +149,7 @@ pub fn decide(known: &Known, want: Desired, seen: &Observed, policy: &Policy, no
 fn note(known: &Known) -> Step {
     let name = known.pull.as_ref().map_or("", |pull| pull.repo.name.as_str());
     let plain = HostLabel::derive(name, known.key, None);
-    let label =
-        if known.taken.contains(&plain) { HostLabel::derive_unique(name, known.key, None) } else { plain };
+    let label = if known.taken.contains(&plain) { HostLabel::derive_unique(name, known.key, None) } else { plain };
     Step::Note { hosts: vec![crate::domain::ledger::Host { label, service: None }] }
 }
 

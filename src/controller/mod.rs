@@ -148,7 +148,9 @@ impl Desk {
     pub async fn logs(&self, key: EnvKey, wanted: &[LogWanted]) -> Result<LogLines, String> {
         let (known, seen, _) = self.consider(key).await.map_err(|error| error.to_string())?;
         let address = seen.machines.present().and_then(|machines| pass::newest_running(machines)).ok_or_else(|| {
-            format!("{key} has no machine now, and logs live on the machine; `kagero env show` has the end of a failed log")
+            format!(
+                "{key} has no machine now, and logs live on the machine; `kagero env show` has the end of a failed log"
+            )
         })?;
         let mut all: Vec<LogLines> = Vec::new();
         for wanted in wanted {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures::stream::BoxStream;
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use secrecy::SecretString;
 
 use crate::clock::Clock;

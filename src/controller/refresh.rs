@@ -36,8 +36,7 @@ pub async fn pull(world: &World, repo: &RepoRef, number: PrNumber) -> Result<Pul
 pub async fn config(world: &World, repo: &RepoRef, facts: &PullFacts) -> Result<(), RefreshError> {
     let read_at = world.clock.now();
     let setting = setting(world.forge.as_ref(), repo, facts).await?;
-    let config =
-        ConfigFacts { head_sha: facts.head_sha.clone(), base_ref: facts.base_ref.clone(), setting, read_at };
+    let config = ConfigFacts { head_sha: facts.head_sha.clone(), base_ref: facts.base_ref.clone(), setting, read_at };
     world.store.put_config(facts.key, &config).await?;
     Ok(())
 }

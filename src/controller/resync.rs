@@ -75,8 +75,7 @@ pub async fn repository(world: &World, memory: &Memory, repo: &RepoRef, depth: D
     for facts in &listing.items {
         listed.insert(facts.key);
         let changed = world.store.put_pull(facts).await?;
-        let outdated =
-            depth == Depth::Configurations || refresh::is_config_outdated(world, facts.key, facts).await?;
+        let outdated = depth == Depth::Configurations || refresh::is_config_outdated(world, facts.key, facts).await?;
         if outdated {
             match refresh::config(world, repo, facts).await {
                 Err(RefreshError::Forge(error)) if error.kind == ForgeErrorKind::NotFound => {}

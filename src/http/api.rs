@@ -164,10 +164,10 @@ async fn logs(
         (false, service) => vec![LogWanted::Application(service)],
     };
     match desk.logs(key, &wanted).await {
-        Ok(lines) => axum::body::Body::from_stream(
-            lines.map_ok(|line| format!("{line}\n")).map_err(std::io::Error::other),
-        )
-        .into_response(),
+        Ok(lines) => {
+            axum::body::Body::from_stream(lines.map_ok(|line| format!("{line}\n")).map_err(std::io::Error::other))
+                .into_response()
+        }
         Err(why) => (StatusCode::CONFLICT, Json(Problem { error: why })).into_response(),
     }
 }

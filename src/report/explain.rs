@@ -28,17 +28,26 @@ pub fn explain(want: &Desired, seen: &Observed, plan: &Plan) -> Explanation {
     Explanation {
         wanted: wanted(want),
         seen: vec![
-            format!("machines: {}", known(&seen.machines, |all| {
-                all.iter().map(|one| format!("{} ({:?})", one.name, one.state)).collect::<Vec<_>>().join(", ")
-            })),
-            format!("databases: {}", known(&seen.databases, |all| {
-                all.iter().map(|one| format!("{} ({:?})", one.name, one.state)).collect::<Vec<_>>().join(", ")
-            })),
-            format!("agent: {}", known(&seen.agent, |status| {
-                let serving = status.serving.as_ref().map_or("nothing", |rollout| rollout.commit.short());
-                let candidate = status.candidate.as_ref().map_or("nothing", |rollout| rollout.commit.short());
-                format!("serves {serving}, works on {candidate}")
-            })),
+            format!(
+                "machines: {}",
+                known(&seen.machines, |all| {
+                    all.iter().map(|one| format!("{} ({:?})", one.name, one.state)).collect::<Vec<_>>().join(", ")
+                })
+            ),
+            format!(
+                "databases: {}",
+                known(&seen.databases, |all| {
+                    all.iter().map(|one| format!("{} ({:?})", one.name, one.state)).collect::<Vec<_>>().join(", ")
+                })
+            ),
+            format!(
+                "agent: {}",
+                known(&seen.agent, |status| {
+                    let serving = status.serving.as_ref().map_or("nothing", |rollout| rollout.commit.short());
+                    let candidate = status.candidate.as_ref().map_or("nothing", |rollout| rollout.commit.short());
+                    format!("serves {serving}, works on {candidate}")
+                })
+            ),
         ],
         steps: plan.steps.iter().map(step).collect(),
         waiting: plan.waiting.iter().map(waiting).collect(),

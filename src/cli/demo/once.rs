@@ -21,7 +21,8 @@ pub async fn play(stage: &Stage) -> anyhow::Result<()> {
     let repo = stage.github.repo();
 
     note("opening two pull requests");
-    let one = repo.open_pull(OpenPull::new("A warmer heading", vec![theme("Orders, freshly brewed", "#b45309")])).await?;
+    let one =
+        repo.open_pull(OpenPull::new("A warmer heading", vec![theme("Orders, freshly brewed", "#b45309")])).await?;
     let opened_one = Instant::now();
     let two = repo.open_pull(OpenPull::new("A cooler heading", vec![theme("Orders on ice", "#0e7490")])).await?;
     let opened_two = Instant::now();
@@ -31,10 +32,8 @@ pub async fn play(stage: &Stage) -> anyhow::Result<()> {
     })
     .await?;
     times.add("pull request 1 opened → boot page", opened_one.elapsed());
-    let (ready_one, ready_two) = tokio::try_join!(
-        ready(stage, &first, one, opened_one),
-        ready(stage, &second, two, opened_two),
-    )?;
+    let (ready_one, ready_two) =
+        tokio::try_join!(ready(stage, &first, one, opened_one), ready(stage, &second, two, opened_two),)?;
     times.add("pull request 1 opened → application", ready_one);
     times.add("pull request 2 opened → application", ready_two);
 
@@ -49,7 +48,8 @@ pub async fn play(stage: &Stage) -> anyhow::Result<()> {
 
     let said = Instant::now();
     until("the pull requests say that the previews are ready", || async {
-        Ok(says(stage, one, "Preview ready").await? && says(stage, two, "Preview ready").await?
+        Ok(says(stage, one, "Preview ready").await?
+            && says(stage, two, "Preview ready").await?
             && deployed(stage, one).await?)
     })
     .await?;
@@ -190,7 +190,8 @@ impl Visits {
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
         let url = format!("http://{}/version", stage.running.gateway);
         let host = format!("pr-{number}-shop.preview.localhost");
-        let (stop, total, failed) = (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default(), Arc::<AtomicU32>::default());
+        let (stop, total, failed) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default(), Arc::<AtomicU32>::default());
         let (stopped, all, bad) = (Arc::clone(&stop), Arc::clone(&total), Arc::clone(&failed));
         let task = tokio::spawn(async move {
             while !stopped.load(Ordering::Relaxed) {

@@ -155,7 +155,10 @@ fn find_shop() -> anyhow::Result<PathBuf> {
     if beside.is_file() {
         return Ok(beside);
     }
-    bail!("the sample application is not at {}; `make demo` builds it, or: cargo build --example shop", beside.display())
+    bail!(
+        "the sample application is not at {}; `make demo` builds it, or: cargo build --example shop",
+        beside.display()
+    )
 }
 
 fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {

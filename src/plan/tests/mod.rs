@@ -7,7 +7,9 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::domain::id::{CommitSha, EnvKey, InstallId, InstallationId, PrNumber, RepoId, RepoName, SeedName, ServiceName};
+use crate::domain::id::{
+    CommitSha, EnvKey, InstallId, InstallationId, PrNumber, RepoId, RepoName, SeedName, ServiceName,
+};
 use crate::domain::policy::{
     AllowList, BotRule, Command, DatabaseConfig, DraftRule, Engine, ForkRule, Labels, Lifetime, Limits, LinkBase,
     OnPush, Pace, Policy, RepoConfig, RepoSetting, Service, Trigger, TriggerMode,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{KEY, config_for, policy, pull, repo_config, sha};
 use crate::domain::desired::{CapacityLimit, Desired, GoneReason, Obstacle, QueueReason};
 use crate::domain::id::{EnvUid, Generation, RepoId};
-use crate::domain::ledger::{Left, Ledger, Said, Standing};
+use crate::domain::ledger::{Ledger, Left, Said, Standing};
 use crate::domain::policy::{BotRule, DraftRule, ForkRule, Policy, RepoConfig, RepoSetting, TriggerMode};
 use crate::domain::pull::{Pins, PullFacts, PullState};
 use crate::domain::time::Timestamp;

@@ -141,7 +141,9 @@ fn machines_that_keep_dying_are_given_up_visibly() {
         world.agent = None;
     }
     let plan = world.settle();
-    assert!(matches!(&plan.waiting[..], [.., Waiting::Failed(failure)] | [Waiting::Failed(failure), ..] if failure.stage == "machine"));
+    assert!(
+        matches!(&plan.waiting[..], [.., Waiting::Failed(failure)] | [Waiting::Failed(failure), ..] if failure.stage == "machine")
+    );
     world.close();
     world.settle();
     world.assert_nothing_left();

@@ -101,8 +101,7 @@ impl World {
 
     pub fn act(&mut self, step: &Step) {
         self.done.push(step.kind());
-        let location =
-            Location { account: "staging".into(), region: "local".into(), network: "host".into() };
+        let location = Location { account: "staging".into(), region: "local".into(), network: "host".into() };
         match step {
             Step::Enroll { generation, hosts } => {
                 let mut row = table::ledger(&self.policy, Standing::Live);

@@ -31,7 +31,11 @@ fn view(phase: Phase) -> EnvView {
         serving: None,
         url: Some(link.clone()),
         services: vec![
-            ServiceView { name: ServiceName::parse("web").unwrap(), state: Some(ServiceState::Healthy), url: Some(link) },
+            ServiceView {
+                name: ServiceName::parse("web").unwrap(),
+                state: Some(ServiceState::Healthy),
+                url: Some(link),
+            },
             ServiceView { name: ServiceName::parse("worker").unwrap(), state: Some(ServiceState::Starting), url: None },
         ],
         stages: vec![
@@ -137,10 +141,7 @@ fn kinds(steps: &[Step]) -> Vec<&'static str> {
 
 fn said(view: &EnvView, at: i64) -> Said {
     Said {
-        comment: Some(CommentSaid {
-            id: 1,
-            digest: crate::domain::id::digest(&["comment", &without_times(view)], 32),
-        }),
+        comment: Some(CommentSaid { id: 1, digest: crate::domain::id::digest(&["comment", &without_times(view)], 32) }),
         deployments: vec![DeploymentSaid { id: 7, sha: sha('a'), state: Some(DeploymentState::InProgress) }],
         written_at: Some(Timestamp(at)),
     }
