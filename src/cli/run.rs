@@ -287,7 +287,7 @@ pub async fn probe_postgres(server: &Server) -> Option<Result<String, String>> {
     Some(match probe_config(server) {
         Ok(Some(config)) => {
             let report = probe(&config).await;
-            let found = report.programs.and_then(|_| report.server);
+            let found = report.programs.and(report.server);
             match found {
                 Ok(server) if server.problems.is_empty() && report.seeds.is_empty() => {
                     Ok(format!("{} at {}", server.version, server.network))

@@ -85,7 +85,9 @@ pub async fn step(world: &World, lease: &Lease, known: &Known, step: &Step) -> R
             Ok(())
         }
         Step::Assign { intent, agent, task, database } => {
-            assign(world, lease, known, step, intent, agent, task, database.as_ref()).await
+            let assignment = fill_in(world, known, task, database.as_ref()).await?;
+            world.store.record_intent(lease, intent).await?;
+            assign(world, lease, intent, agent, &assignment).await
         }
         Step::Probe { host, path, task } => {
             world.prober.probe(host, path, &known.uid).await.map_err(StepError::Probe)?;
@@ -151,22 +153,18 @@ fn blank(known: &Known, hosts: &[Host], said: Option<Said>, now: Timestamp) -> L
 async fn assign(
     world: &World,
     lease: &Lease,
-    known: &Known,
-    step: &Step,
     intent: &Intent,
     agent: &str,
-    task: &Task,
-    database: Option<&DatabaseSpec>,
+    assignment: &Assignment,
 ) -> Result<(), StepError> {
-    let assignment = fill_in(world, known, task, database).await?;
-    world.store.record_intent(lease, intent).await?;
+    let task = &assignment.task;
     let detail = serde_json::json!({"task": task.digest(), "commit": task.commit, "attempt": task.attempt});
-    let begun = world.store.begin(lease, step.kind(), detail, world.clock.now()).await?;
-    let done = world.agents.assign(agent, &assignment).await;
+    let begun = world.store.begin(lease, "assign", detail, world.clock.now()).await?;
+    let done = world.agents.assign(agent, assignment).await;
     finish(world, begun, done.as_ref().err()).await?;
     done.map_err(StepError::Agent)?;
     world.store.answer(lease, &intent.token, &Answer::Accepted(task.digest().0)).await?;
-    tracing::info!(env.key = %lease.key, env.uid = %known.uid, commit = %task.commit, "task given to the agent");
+    tracing::info!(env.key = %lease.key, env.uid = %task.uid, commit = %task.commit, "task given to the agent");
     Ok(())
 }
 

@@ -35,7 +35,7 @@ pub async fn run(arguments: DemoArguments) -> anyhow::Result<Exit> {
     let outcome = if arguments.once { once::play(&stage).await } else { wait_for_person(&stage).await };
     note("taking everything away");
     let struck = stage.strike().await;
-    outcome.and_then(|()| struck).map(|()| Exit::Ok)
+    outcome.and(struck).map(|()| Exit::Ok)
 }
 
 async fn wait_for_person(stage: &Stage) -> anyhow::Result<()> {

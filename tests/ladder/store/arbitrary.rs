@@ -101,6 +101,7 @@ pub(super) fn ledger() -> impl Strategy<Value = Ledger> {
                 hosts: services.chain([None]).map(host).collect(),
                 enrolled_at,
                 standing,
+                left: None,
                 intents: (0_u64..).zip(intents).map(intent).collect(),
                 proven: proven.map(|(task, at)| Proof { task: TaskDigest(task), at }),
                 said,

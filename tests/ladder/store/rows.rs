@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use kagero::domain::desired::GoneReason;
 use kagero::domain::id::{EnvKey, Generation, InstallationId, PrNumber, RepoId, RepoName};
-use kagero::domain::ledger::{Answer, Ledger, Said, Standing};
+use kagero::domain::ledger::{Answer, Ledger, Left, Said, Standing};
 use kagero::domain::pull::{ConfigFacts, Pins, PullFacts, PullState, RepoRef};
 use kagero::domain::time::Timestamp;
 use kagero::store::{JournalCheck, Store, StoreError};
@@ -149,17 +150,31 @@ async fn standing_only_goes_forward() {
     let store = open(&directory).await;
     let live = Ledger { key: key(1), standing: Standing::Live, ..sample(&arbitrary::ledger()) };
     let lease = lease(&store, key(1)).await;
-    let missing = store.leave(&lease, Timestamp(1)).await;
+    let left = |at| Left { why: GoneReason::Merged, head_sha: None, at: Timestamp(at) };
+    let missing = store.leave(&lease, &left(1)).await;
     assert!(matches!(missing, Err(StoreError::Bug { .. })), "{missing:?}");
     store.enroll(&lease, &live).await.unwrap();
     let standing = async || store.ledger(key(1)).await.unwrap().unwrap().standing;
-    store.leave(&lease, Timestamp(5)).await.unwrap();
-    store.leave(&lease, Timestamp(6)).await.unwrap();
+    store.leave(&lease, &left(5)).await.unwrap();
+    store.leave(&lease, &left(6)).await.unwrap();
     assert_eq!(standing().await, Standing::Leaving(Timestamp(5)));
     store.release(&lease, Timestamp(7)).await.unwrap();
     store.release(&lease, Timestamp(8)).await.unwrap();
-    store.leave(&lease, Timestamp(9)).await.unwrap();
+    store.leave(&lease, &left(9)).await.unwrap();
     assert_eq!(standing().await, Standing::Released(Timestamp(7)));
+    assert_eq!(store.ledger(key(1)).await.unwrap().unwrap().left, Some(left(5)));
+}
+
+#[tokio::test]
+async fn enrolling_the_present_generation_changes_its_hosts_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).await;
+    let live = Ledger { key: key(1), standing: Standing::Live, ..sample(&arbitrary::ledger()) };
+    let lease = lease(&store, key(1)).await;
+    store.enroll(&lease, &live).await.unwrap();
+    let moved = Ledger { hosts: Vec::new(), enrolled_at: Timestamp(1), intents: Vec::new(), ..live.clone() };
+    store.enroll(&lease, &moved).await.unwrap();
+    assert_eq!(store.ledger(key(1)).await.unwrap(), Some(Ledger { hosts: Vec::new(), ..live }));
 }
 
 #[tokio::test]
