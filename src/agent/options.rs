@@ -188,7 +188,7 @@ impl Default for SupervisionPace {
         Self {
             grace: Duration::from_secs(10),
             probe: Duration::from_millis(100),
-            settle: Duration::from_secs(2),
+            settle: Duration::from_millis(500),
             backoff: Duration::from_millis(500),
             backoff_most: Duration::from_secs(30),
             crashes: 3,

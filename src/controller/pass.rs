@@ -14,7 +14,7 @@ use super::{ports::World, routes};
 use crate::domain::id::EnvKey;
 use crate::domain::observed::{Machine, MachineState, Observed};
 use crate::domain::seen::{Doubt, Seen};
-use crate::domain::step::{Next, Step};
+use crate::domain::step::{Next, Plan, Step};
 use crate::store::{Lease, StoreError};
 
 /// How long a lease lasts: longer than any step may take.
@@ -78,14 +78,33 @@ async fn act(world: &World, memory: &Memory, lease: &Lease, seen: &Observed) -> 
         done.map_err(|source| PassError::Step { step: step.kind(), source })?;
     }
     // Words come last and never hold up deeds.
+    let mut unsaid = None;
     for step in &decision.sayings.steps {
         match execute::step(world, lease, &known, step).await {
             Ok(()) => {}
-            Err(StepError::Budget(wait)) => return Ok(Outcome::Again(wait)),
+            Err(StepError::Budget(wait)) => {
+                unsaid = Some(wait);
+                break;
+            }
             Err(source) => return Err(PassError::Step { step: step.kind(), source }),
         }
     }
-    Ok(outcome(&known, &decision))
+    Ok(match (unsaid, outcome(&known, &decision)) {
+        (None, outcome) => outcome,
+        (Some(wait), Outcome::Rest) => Outcome::Again(wait),
+        // Looking again at once would only find the same words unsaid.
+        (Some(wait), Outcome::Again(_)) if decision.plan.steps.is_empty() => {
+            Outcome::Again(wait.min(poll(&decision.plan)))
+        }
+        (Some(_), again) => again,
+    })
+}
+
+fn poll(plan: &Plan) -> Duration {
+    match plan.next {
+        Next::Poll(after) => after,
+        Next::Settled | Next::Blocked(_) => Duration::MAX,
+    }
 }
 
 fn changes_resources(step: &Step) -> bool {

@@ -49,7 +49,7 @@ pub fn without_times(view: &EnvView) -> String {
         fenced(&mut text, &view.log_tail.join("\n"));
         text.push_str("</details>\n\n");
     }
-    if has_services(&view.phase) {
+    if matches!(view.phase, Phase::Ready | Phase::Failed | Phase::UpdateFailed) {
         stages(&mut text, view);
     }
     text
@@ -159,6 +159,8 @@ fn service_status(view: &EnvView, service: &ServiceView) -> &'static str {
             "❌ failed"
         }
         (Phase::Asleep, _) => "💤 asleep",
+        // The boot page shows how far it is: following each step here would be an edit each time.
+        (Phase::Building | Phase::Updating, _) => "🔄 building",
         (Phase::Ready, Some(ServiceState::Healthy)) => "✅ ready",
         (_, Some(ServiceState::Healthy)) => "✅ healthy",
         (_, Some(ServiceState::Restarting)) => "🔄 restarting",

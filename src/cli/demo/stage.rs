@@ -227,7 +227,7 @@ path = "golden.sql"
 
 # The stand-in does not mind: on GitHub, one edit of a comment in 30 s is the rule.
 [pace]
-comment = "1s"
+comment = "2s"
 "#,
         bin = dir.join("bin").display().to_string(),
         app = github.app_id(),
