@@ -134,8 +134,8 @@ fn is_label(text: &str) -> bool {
 
 text_id!(
     /// The name of this Kagero installation: two of them in one account must not share it.
-    InstallId, "installation name", "2 to 12 lower-case letters, digits or hyphens, a letter first",
-    |t| (2..=12).contains(&t.len()) && is_label(t) && t.starts_with(|c: char| c.is_ascii_lowercase())
+    InstallId, "installation name", "2 to 20 lower-case letters, digits or hyphens, a letter first",
+    |t| (2..=20).contains(&t.len()) && is_label(t) && t.starts_with(|c: char| c.is_ascii_lowercase())
 );
 text_id!(
     /// The identity that every resource of an environment is tagged with: 20 hexadecimal digits.

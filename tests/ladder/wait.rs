@@ -127,3 +127,8 @@ mod tests {
         payload.downcast_ref::<String>().expect("a panic with a text").clone()
     }
 }
+
+/// Between two looks of a loop that has a deadline of its own.
+pub async fn look_again() {
+    tokio::time::sleep(PACE).await;
+}

@@ -263,13 +263,13 @@ pub(super) static PACE: Table = Table {
         default(
             "busy",
             lasting(Duration::from_millis(50), Duration::from_mins(5)),
-            "1s",
+            "100ms",
             "Between two looks while something is being made or taken away.",
         ),
         default(
             "idle",
             lasting(Duration::from_millis(200), Duration::from_hours(1)),
-            "1m",
+            "15s",
             "Between two looks while everything is as it should be.",
         ),
         default(
@@ -281,8 +281,8 @@ pub(super) static PACE: Table = Table {
         default(
             "grace",
             lasting(Duration::ZERO, Duration::from_hours(1)),
-            "30s",
-            "After asking for something, not finding it for that long proves nothing.",
+            "0s",
+            "After asking for something, not finding it for that long proves nothing. On this host nothing is invisible.",
         ),
     ],
     later: &[],

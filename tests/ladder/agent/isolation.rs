@@ -39,7 +39,7 @@ async fn a_process_sees_its_own_environment_only() {
     assignment.git_token = Some("sesame-git-token".to_owned());
     let mirrors = state.path().join("mirrors");
     let look = format!(
-        "cat {} {} link up; ls {} {}; cat /etc/shadow /etc/machine-id /root/.bashrc; \
+        "cat {} {} link up; ls {} {}; cat /etc/shadow /etc/machine-id ~root/.bashrc; \
          ls /proc | grep '^[0-9]*$' | while read p; do tr '\\0' ' ' < /proc/$p/cmdline; echo; done; \
          touch /usr/written /etc/written /written; mount -t tmpfs none /tmp; \
          echo \"uid $(id -u)\"; grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status; ulimit -c; \

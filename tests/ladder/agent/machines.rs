@@ -64,7 +64,7 @@ async fn in_state(machines: &LocalMachines, state: MachineState) -> Machine {
             return machine;
         }
         assert!(tokio::time::Instant::now() < deadline, "{machine:?} does not become {state:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        crate::wait::look_again().await;
     }
 }
 
@@ -76,7 +76,7 @@ async fn gone(machines: &LocalMachines) {
             return;
         }
         assert!(tokio::time::Instant::now() < deadline, "{left:?} does not go");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        crate::wait::look_again().await;
     }
 }
 
@@ -114,7 +114,7 @@ async fn a_machine_is_made_once_and_leaves_nothing_behind() {
         if let Some(serving) = client.status(&addr, &uid()).await.unwrap().serving {
             break serving.services[0].address.unwrap();
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        crate::wait::look_again().await;
     };
     assert_eq!(get(served, "/").await.unwrap(), "hello one");
 
@@ -151,7 +151,7 @@ async fn a_killed_agent_is_seen_and_started_again_without_orphans() {
         if let Some(serving) = client.status(&addr, &uid()).await.unwrap().serving {
             break serving.services[0].address.unwrap();
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        crate::wait::look_again().await;
     };
     kill(pid(state.path(), &machine));
     in_state(&machines, MachineState::Stopped).await;
@@ -164,7 +164,7 @@ async fn a_killed_agent_is_seen_and_started_again_without_orphans() {
     assert_eq!(client.status(&addr, &uid()).await.unwrap().serving, None, "it waits to be told");
     client.assign(&addr, &assignment).await.unwrap();
     while client.status(&addr, &uid()).await.unwrap().serving.is_none() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        crate::wait::look_again().await;
     }
     machines.terminate(&prove(&machines, &machine)).await.unwrap();
     gone(&machines).await;

@@ -63,7 +63,7 @@ async fn visitors_notice_nothing_of_a_push() {
             while !done.load(Ordering::SeqCst) {
                 let serving = agent.status().await.serving.unwrap();
                 route.send_replace(serving.services[0].address);
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                crate::wait::look_again().await;
             }
         })
     };
@@ -126,7 +126,7 @@ async fn until_healthy(agent: &Agent) -> std::net::SocketAddr {
             return serving.services[0].address.unwrap();
         }
         assert!(tokio::time::Instant::now() < deadline, "{serving:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        crate::wait::look_again().await;
     }
 }
 
@@ -147,7 +147,7 @@ async fn a_service_that_dies_is_restarted_at_its_address() {
                 break;
             }
             assert!(tokio::time::Instant::now() < deadline, "{serving:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            crate::wait::look_again().await;
         }
         assert_eq!(get(addr, "/").await.unwrap(), "hello one");
     }
@@ -170,7 +170,7 @@ async fn services_get_time_to_end_and_a_shell_does_not_cut_it_short() {
     let deadline = tokio::time::Instant::now() + super::site::PATIENCE;
     while agent.status().await.serving.is_some() {
         assert!(tokio::time::Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        crate::wait::look_again().await;
     }
     assert!(agent.dir.join("shared/goodbye").exists());
     let again = agent.deploy(&assignment).await;

@@ -221,7 +221,7 @@ impl Agent {
                 panic!("{failure:#?}");
             }
             assert!(tokio::time::Instant::now() < deadline, "{task} does not serve");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            crate::wait::look_again().await;
         }
     }
 
@@ -238,7 +238,7 @@ impl Agent {
             }
             assert!(status.serving.is_none_or(|serving| serving.task != task), "it serves but should have failed");
             assert!(tokio::time::Instant::now() < deadline, "{task} does not fail");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            crate::wait::look_again().await;
         }
     }
 
@@ -270,7 +270,7 @@ pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(tokio::time::Instant::now() < deadline, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        crate::wait::look_again().await;
     }
 }
 

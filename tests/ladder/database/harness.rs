@@ -151,7 +151,7 @@ pub async fn until(lane: &dyn Databases, name: &str, holds: impl Fn(Option<&Data
             return found;
         }
         assert!(Instant::now() < deadline, "{name} is still {found:?}");
-        tokio::time::sleep(Duration::from_millis(25)).await;
+        crate::wait::look_again().await;
     }
 }
 

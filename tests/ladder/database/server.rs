@@ -31,7 +31,7 @@ async fn a_cluster_is_made_once_adopted_and_started_again_when_it_died() {
     let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
     while nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok() {
         assert!(std::time::Instant::now() < deadline, "the server does not die");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        crate::wait::look_again().await;
     }
     let listing = lane.list().await.unwrap();
     assert_eq!(listing.items.len(), 1);

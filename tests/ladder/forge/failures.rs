@@ -139,7 +139,7 @@ async fn no_more_than_forty_requests_are_under_way_at_once() {
     let waiting = || server.asked().iter().filter(|asked| !asked.path.contains("/1000/")).count();
     let all_seats_taken = async {
         while waiting() < 40 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            crate::wait::look_again().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(15), all_seats_taken).await.unwrap();

@@ -89,7 +89,7 @@ async fn shows(browser: &Client, text: &str) {
             if last.contains(text) {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            crate::wait::look_again().await;
         }
     });
     assert!(shown.await.is_ok(), "{text:?} does not appear; the page says: {last}");

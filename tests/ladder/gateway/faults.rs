@@ -277,7 +277,7 @@ async fn a_shutdown_lets_requests_end_and_accepts_no_more() {
     let stopping = tokio::spawn(stage.gateway.shutdown());
     within(async {
         while TcpStream::connect(address).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            crate::wait::look_again().await;
         }
     })
     .await;

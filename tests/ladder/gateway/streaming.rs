@@ -133,7 +133,7 @@ async fn a_large_upload_is_passed_on_as_fast_as_it_is_taken() {
             let now = pushed.load(Ordering::SeqCst);
             calm = if now == before && now > 0 { calm + 1 } else { 0 };
             before = now;
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            crate::wait::look_again().await;
         }
     })
     .await;
@@ -237,7 +237,7 @@ async fn a_client_that_has_closed_its_direction_gets_its_answer() {
     stream.shutdown().await.unwrap();
     tokio::time::timeout(DEADLINE, async {
         while !half_closed(&stream) {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            crate::wait::look_again().await;
         }
     })
     .await

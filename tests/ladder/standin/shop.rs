@@ -120,7 +120,7 @@ async fn until(what: &str, check: impl AsyncFn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !check().await {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        crate::wait::look_again().await;
     }
 }
 

@@ -98,13 +98,27 @@ pub async fn find_databases(connection: &mut PgConnection, what: &str, prefix: &
 impl Inner {
     /// Databases of this installation, and what is left of dropped ones; goldens are not among them.
     pub(super) async fn find(&self) -> Result<Vec<Database>, CloudError> {
+        let mut kept = self.reader.lock().await;
+        // A session that a restart of the server has ended is not a failure of the server.
+        if let Some(mut session) = kept.take()
+            && let Ok(found) = self.find_in(&mut session).await
+        {
+            *kept = Some(session);
+            return Ok(found);
+        }
+        let mut session = self.server.administer().await?;
+        let found = self.find_in(&mut session).await?;
+        *kept = Some(session);
+        Ok(found)
+    }
+
+    async fn find_in(&self, connection: &mut PgConnection) -> Result<Vec<Database>, CloudError> {
         let what = "list the databases";
         let read_at = self.clock.now();
         let prefix = name_prefix(self.server.install(), '_');
-        let mut connection = self.server.administer().await?;
-        let busy = Busy::read(&mut connection, what).await?;
-        let found = find_databases(&mut connection, what, &prefix).await?;
-        let roles = find_roles(&mut connection, what, &prefix).await?;
+        let busy = Busy::read(connection, what).await?;
+        let found = find_databases(connection, what, &prefix).await?;
+        let roles = find_roles(connection, what, &prefix).await?;
         let location = self.server.location();
         let mut residue = residue(&roles);
         let mut items = Vec::new();

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
+use sqlx::postgres::PgConnection;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
@@ -75,6 +76,8 @@ struct Inner {
     seats: Semaphore,
     tasks: Tasks,
     clock: Arc<dyn Clock>,
+    /// A session kept for listings, which are frequent.
+    reader: tokio::sync::Mutex<Option<PgConnection>>,
 }
 
 impl PostgresDatabases {
@@ -93,6 +96,7 @@ impl PostgresDatabases {
             seats,
             tasks: Tasks::default(),
             clock,
+            reader: tokio::sync::Mutex::new(None),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
