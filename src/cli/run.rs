@@ -38,6 +38,9 @@ use crate::seed::golden::{Golden, SeedFormat as GoldenFormat};
 use crate::seed::role::RoleLimits;
 use crate::store::Store;
 
+/// How long answers under way may take to end at a stop.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
 /// Databases that are cloned or dropped at once.
 const CLONES_AT_ONCE: usize = 4;
 
@@ -148,8 +151,12 @@ impl Running {
     /// private PostgreSQL goes on with them.
     pub async fn stop(self) {
         self.stop.cancel();
-        let _ = self.server.await;
         self.controller.stop().await;
+        // A log that is being followed would hold the server open for ever.
+        let mut server = self.server;
+        if tokio::time::timeout(LAST_ANSWERS, &mut server).await.is_err() {
+            server.abort();
+        }
         self.gate.shutdown().await;
         self.store.close().await;
     }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use super::ports::World;
 use super::seats::Seats;
+use crate::domain::assignment::AgentStatus;
 use crate::domain::desired::{CapacityLimit, Desired, GoneReason, QueueReason};
 use crate::domain::id::{EnvKey, EnvUid, HostLabel};
 use crate::domain::ledger::{Ledger, Standing};
 use crate::domain::observed::Observed;
 use crate::domain::policy::Policy;
 use crate::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
-use crate::domain::step::{Plan, Step};
+use crate::domain::step::{Failure, Plan, Step, Waiting};
 use crate::domain::time::Timestamp;
 use crate::forge::RepoRef;
 use crate::plan::{Ground, Seat, desired, plan};
@@ -43,6 +44,15 @@ pub struct Known {
     pub taken: BTreeSet<HostLabel>,
     /// Where git fetches the repository from.
     pub clone_url: String,
+}
+
+/// What the controller remembers of an environment, to tell people.
+#[derive(Debug, Clone, Default)]
+pub struct Recalled {
+    /// The agent's last answer, while it is silent.
+    pub agent: Option<AgentStatus>,
+    /// What has kept failing.
+    pub trouble: Option<String>,
 }
 
 /// What follows.
@@ -91,25 +101,10 @@ async fn taken(
 
 /// What should be true, with the seats asked where it matters.
 pub fn want(known: &Known, policy: &Policy, seats: &Seats, now: Timestamp) -> (Desired, Vec<EnvKey>) {
-    let undecided = Seat::Waiting(QueueReason { position: 1, limit: CapacityLimit::Environments, holders: 0 });
-    let judge = |seat: &Seat| {
-        desired(Ground {
-            key: known.key,
-            pull: known.pull.as_ref(),
-            config: known.config.as_ref(),
-            pins: &known.pins,
-            ledger: known.ledger.as_ref(),
-            seat,
-            taken: &known.taken,
-            clone_url: &known.clone_url,
-            policy,
-            now,
-        })
-    };
-    let want = judge(&undecided);
+    let want = judge(known, &undecided(), policy, now);
     if matches!(want, Desired::Queued(_)) {
-        let since = known.ledger.as_ref().map_or(now, |ledger| ledger.enrolled_at);
-        return (judge(&seats.ask(known.key, since, &policy.limits)), Vec::new());
+        let seat = seats.ask(known.key, since(known, now), &policy.limits);
+        return (judge(known, &seat, policy, now), Vec::new());
     }
     if known.ledger.as_ref().is_some_and(|ledger| !ledger.is_released()) {
         seats.hold(known.key);
@@ -119,14 +114,60 @@ pub fn want(known: &Known, policy: &Policy, seats: &Seats, now: Timestamp) -> (D
     (want, seats.leave(known.key))
 }
 
+/// As [`want`], leaving the seats as they are.
+pub fn want_unseated(known: &Known, policy: &Policy, seats: &Seats, now: Timestamp) -> Desired {
+    let want = judge(known, &undecided(), policy, now);
+    if matches!(want, Desired::Queued(_)) {
+        let seat = seats.peek(known.key, since(known, now), &policy.limits);
+        return judge(known, &seat, policy, now);
+    }
+    want
+}
+
+fn undecided() -> Seat {
+    Seat::Waiting(QueueReason { position: 1, limit: CapacityLimit::Environments, holders: 0 })
+}
+
+/// Since when a pull request has been waiting for a seat.
+fn since(known: &Known, now: Timestamp) -> Timestamp {
+    known.ledger.as_ref().map_or(now, |ledger| ledger.enrolled_at)
+}
+
+fn judge(known: &Known, seat: &Seat, policy: &Policy, now: Timestamp) -> Desired {
+    desired(Ground {
+        key: known.key,
+        pull: known.pull.as_ref(),
+        config: known.config.as_ref(),
+        pins: &known.pins,
+        ledger: known.ledger.as_ref(),
+        seat,
+        taken: &known.taken,
+        clone_url: &known.clone_url,
+        policy,
+        now,
+    })
+}
+
 /// Steps, view and words, from what is wanted and what is seen.
-pub fn decide(known: &Known, want: Desired, seen: &Observed, policy: &Policy, now: Timestamp) -> Decision {
+pub fn decide(
+    known: &Known,
+    want: Desired,
+    seen: &Observed,
+    recalled: &Recalled,
+    policy: &Policy,
+    now: Timestamp,
+) -> Decision {
     let mut plan = plan(&want, seen, known.ledger.as_ref(), known.pull.as_ref(), policy);
+    if let Some(reason) = recalled.trouble.clone().filter(|_| !plan.steps.is_empty()) {
+        let stage = plan.steps.first().map_or("step", Step::kind);
+        plan.waiting.push(Waiting::Failed(Failure { stage, reason, log_tail: Vec::new(), service: None }));
+    }
     let view = Arc::new(view(Facts {
         key: known.key,
         pull: known.pull.as_ref(),
         want: &want,
         seen,
+        agent: seen.agent.present().or(recalled.agent.as_ref().filter(|_| !seen.agent.is_absent())),
         ledger: known.ledger.as_ref(),
         plan: &plan,
         policy,

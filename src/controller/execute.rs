@@ -48,6 +48,19 @@ pub enum StepError {
 }
 
 impl StepError {
+    /// How long to be silent on a pull request after this error.
+    pub fn silence(&self) -> Duration {
+        match self {
+            Self::Budget(wait) => *wait,
+            Self::Forge(error) => match error.kind {
+                ForgeErrorKind::SlowDown(wait) => wait,
+                ForgeErrorKind::Denied | ForgeErrorKind::Rejected | ForgeErrorKind::NotFound => Duration::from_hours(1),
+                ForgeErrorKind::Retry | ForgeErrorKind::Garbled => Duration::from_secs(30),
+            },
+            _ => Duration::from_secs(30),
+        }
+    }
+
     /// How long the world asked us to wait, if it did.
     pub fn wait(&self) -> Option<Duration> {
         match self {

@@ -41,12 +41,14 @@ impl Fleet {
     /// A listing that began after `after` and is no older than `tolerance`. Readers that ask at the same
     /// time share one.
     pub async fn snapshot(&self, after: Timestamp, tolerance: Duration) -> Arc<Snapshot> {
+        let asked = self.clock.now();
         let mut last = self.last.lock().await;
         let now = self.clock.now();
         if let Some(snapshot) = last.as_ref()
             && snapshot.at > after
-            && now.since(snapshot.at) <= tolerance
             && snapshot.at <= now
+            // One that began while we waited for our turn is as good as our own.
+            && (snapshot.at >= asked || now.since(snapshot.at) <= tolerance)
         {
             return Arc::clone(snapshot);
         }

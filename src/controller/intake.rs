@@ -84,7 +84,12 @@ async fn look(
         Target::Nothing => Ok(()),
         Target::Installations => resync::repositories(world).await.map(|_| ()),
         Target::Pull(key) => match repo_at(world, key.repo, place).await {
-            Ok(Some(repo)) => refresh::pull(world, &repo, key.pr).await.map(|_| memory.queue.wake(key)),
+            Ok(Some(repo)) => {
+                let read = refresh::pull(world, &repo, key.pr).await.map(|_| ());
+                // Part of it may have been stored even if not all could be read.
+                memory.queue.wake(key);
+                read
+            }
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         },

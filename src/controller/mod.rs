@@ -21,10 +21,11 @@ mod speak;
 mod state;
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -133,7 +134,7 @@ impl Desk {
     pub async fn consider(&self, key: EnvKey) -> Result<(Known, Observed, Decision), StoreError> {
         let known = decide::load(&self.world, key).await?;
         let seen = pass::observe(&self.world, &self.memory, &known).await;
-        let decision = pass::decide(&self.world, &self.memory, &known, &seen);
+        let decision = pass::consider(&self.world, &self.memory, &known, &seen);
         Ok((known, seen, decision))
     }
 
@@ -176,7 +177,9 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
 async fn work(world: Arc<World>, memory: Arc<Memory>) {
     loop {
         let key = memory.queue.next().await;
-        let next = match pass::run(&world, &memory, key).await {
+        // A pass that panics is a mistake of ours in one environment: the worker and the others go on.
+        let ran = AssertUnwindSafe(pass::run(&world, &memory, key)).catch_unwind().await;
+        let next = match ran.unwrap_or(Err(PassError::Panicked)) {
             Ok(Outcome::Again(after)) => {
                 memory.succeeded(key);
                 Some(after)
@@ -189,9 +192,10 @@ async fn work(world: Arc<World>, memory: Arc<Memory>) {
             Err(error) => {
                 let asked = match &error {
                     PassError::Step { source, .. } => source.wait(),
-                    PassError::Store(_) => None,
+                    PassError::Store(_) | PassError::Panicked => None,
                 };
-                let wait = memory.failed(key).max(asked.unwrap_or_default());
+                let why = crate::telemetry::chain(&error).to_string();
+                let wait = memory.failed(key, why).max(asked.unwrap_or_default());
                 tracing::warn!(
                     env.key = %key,
                     error = %crate::telemetry::chain(&error),

@@ -6,15 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::decide::{self, Decision, Known};
+use super::decide::{self, Decision, Known, Recalled};
 use super::execute::{self, StepError};
 use super::observe;
+use super::ports::World;
+use super::routes;
 use super::state::Memory;
-use super::{ports::World, routes};
+use crate::domain::desired::Desired;
 use crate::domain::id::EnvKey;
 use crate::domain::observed::{Machine, MachineState, Observed};
+use crate::domain::policy::Policy;
 use crate::domain::seen::{Doubt, Seen};
 use crate::domain::step::{Next, Plan, Step};
+use crate::domain::time::Timestamp;
+use crate::report::say::Sayings;
 use crate::store::{Lease, StoreError};
 
 /// How long a lease lasts: longer than any step may take.
@@ -35,6 +40,9 @@ pub enum PassError {
     /// The store failed.
     #[error("the store failed")]
     Store(#[from] StoreError),
+    /// A mistake of ours.
+    #[error("the pass panicked; the log has its place")]
+    Panicked,
     /// A step failed.
     #[error("step {step} failed")]
     Step {
@@ -70,34 +78,66 @@ async fn act(world: &World, memory: &Memory, lease: &Lease, seen: &Observed) -> 
     let known = decide::load(world, lease.key).await?;
     let decision = decide(world, memory, &known, seen);
     memory.note_motion(lease.key, true);
+    let mut failed = None;
     for step in &decision.plan.steps {
         let done = execute::step(world, lease, &known, step).await;
         if changes_resources(step) {
             memory.note_change(lease.key, world.clock.now());
         }
-        done.map_err(|source| PassError::Step { step: step.kind(), source })?;
+        if let Err(source) = done {
+            failed = Some(PassError::Step { step: step.kind(), source });
+            break;
+        }
     }
-    // Words come last and never hold up deeds.
-    let mut unsaid = None;
+    let unsaid = speak(world, memory, lease, &known, &decision).await;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(after_acting(memory, &known, &decision, unsaid)),
+    }
+}
+
+/// Words come last and never hold up deeds: one that fails is told in the log and tried again later, and the
+/// next one gets its turn. Gives back how long the environment has to be silent, if it has to.
+async fn speak(world: &World, memory: &Memory, lease: &Lease, known: &Known, decision: &Decision) -> Option<Duration> {
+    let mut silence = None;
     for step in &decision.sayings.steps {
-        match execute::step(world, lease, &known, step).await {
-            Ok(()) => {}
-            Err(StepError::Budget(wait)) => {
-                unsaid = Some(wait);
-                break;
-            }
-            Err(source) => return Err(PassError::Step { step: step.kind(), source }),
+        let Err(error) = execute::step(world, lease, known, step).await else { continue };
+        let wait = error.silence();
+        if !matches!(error, StepError::Budget(_)) {
+            tracing::warn!(
+                env.key = %lease.key,
+                step = step.kind(),
+                error = %crate::telemetry::chain(&error),
+                retry.s = wait.as_secs(),
+                "the pull request could not be written on; the environment itself is not affected"
+            );
         }
+        silence = Some(silence.map_or(wait, |longest: Duration| longest.max(wait)));
     }
-    Ok(match (unsaid, outcome(&known, &decision)) {
-        (None, outcome) => outcome,
-        (Some(wait), Outcome::Rest) => Outcome::Again(wait),
+    if let Some(wait) = silence {
+        memory.be_silent(lease.key, world.clock.now().plus(wait));
+    }
+    silence
+}
+
+/// When to look again after acting. Steps that were the same the last time did not help: they are repeated
+/// ever more slowly.
+fn after_acting(memory: &Memory, known: &Known, decision: &Decision, unsaid: Option<Duration>) -> Outcome {
+    let steps: Vec<String> = decision.plan.steps.iter().map(crate::report::explain::step).collect();
+    let repeats = memory.repeats(known.key, steps.join("; "));
+    let outcome = outcome(known, decision);
+    let Outcome::Again(after) = outcome else {
+        return unsaid.map_or(outcome, Outcome::Again);
+    };
+    if repeats > 0 {
+        let slower = Duration::from_millis(100).saturating_mul(1 << repeats.min(10)).min(Duration::from_mins(1));
+        return Outcome::Again(after.max(slower));
+    }
+    if decision.plan.steps.is_empty() && unsaid.is_some() {
         // Looking again at once would only find the same words unsaid.
-        (Some(wait), Outcome::Again(_)) if decision.plan.steps.is_empty() => {
-            Outcome::Again(wait.min(poll(&decision.plan)))
-        }
-        (Some(_), again) => again,
-    })
+        return Outcome::Again(unsaid.unwrap_or_default().min(poll(&decision.plan)));
+    }
+    Outcome::Again(after)
 }
 
 fn poll(plan: &Plan) -> Duration {
@@ -134,7 +174,34 @@ pub(super) fn decide(world: &World, memory: &Memory, known: &Known, seen: &Obser
     for key in moved_up {
         memory.queue.wake(key);
     }
-    decide::decide(known, want, seen, &policy, now)
+    conclude(memory, known, want, seen, &policy, now)
+}
+
+/// What would be decided, without asking for a seat or giving one up.
+pub(super) fn consider(world: &World, memory: &Memory, known: &Known, seen: &Observed) -> Decision {
+    let policy = world.policy.load();
+    let now = world.clock.now();
+    let want = decide::want_unseated(known, &policy, &memory.seats, now);
+    conclude(memory, known, want, seen, &policy, now)
+}
+
+fn conclude(
+    memory: &Memory,
+    known: &Known,
+    want: Desired,
+    seen: &Observed,
+    policy: &Policy,
+    now: Timestamp,
+) -> Decision {
+    let recalled = Recalled { agent: memory.agent(known.key), trouble: memory.trouble(known.key) };
+    let mut decision = decide::decide(known, want, seen, &recalled, policy, now);
+    if let Some(until) = memory.silent_until(known.key)
+        && until > now
+        && !decision.sayings.steps.is_empty()
+    {
+        decision.sayings = Sayings { steps: Vec::new(), wait: Some(until.since(now)) };
+    }
+    decision
 }
 
 /// Reads the world as far as this environment is concerned.
@@ -154,13 +221,23 @@ pub async fn observe(world: &World, memory: &Memory, known: &Known) -> Observed 
     let snapshot = world_snapshot(memory, key, tolerance).await;
     let machines = observe::machines(&snapshot, &known.uid, known.ledger.as_ref(), &policy);
     let databases = observe::databases(&snapshot, &known.uid, known.ledger.as_ref(), &policy);
-    let agent = match machines.present().and_then(|machines| newest_running(machines)) {
-        None => Seen::Absent,
-        Some(address) => match world.agents.status(&address, &known.uid).await {
-            Ok(status) => Seen::Present(status),
-            Err(error) => Seen::Unknown(Doubt::ReadFailed(error)),
+    let agent = match &machines {
+        Seen::Unknown(doubt) => Seen::Unknown(doubt.clone()),
+        Seen::Absent => Seen::Absent,
+        Seen::Present(machines) => match newest_running(machines) {
+            None => Seen::Absent,
+            Some(address) => match world.agents.status(&address, &known.uid).await {
+                Ok(status) => Seen::Present(status),
+                Err(error) => Seen::Unknown(Doubt::ReadFailed(error)),
+            },
         },
     };
+    match &agent {
+        Seen::Present(status) => memory.keep_agent(key, Some(status.clone())),
+        Seen::Absent => memory.keep_agent(key, None),
+        // A moment's silence takes no preview off its link and changes no words.
+        Seen::Unknown(_) => {}
+    }
     Observed { at: snapshot.at, machines, databases, agent }
 }
 

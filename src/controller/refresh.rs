@@ -1,11 +1,13 @@
 //! Reads a pull request and its configuration again and stores the facts.
 
+use std::time::Duration;
+
 use super::ports::World;
 use crate::config::repo::combine;
 use crate::domain::id::{EnvKey, PrNumber};
 use crate::domain::policy::RepoSetting;
-use crate::domain::pull::{ConfigFacts, PullFacts, PullState};
-use crate::forge::{Forge, ForgeError, RepoRef};
+use crate::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
+use crate::forge::{Forge, ForgeError, ForgeErrorKind, RepoRef};
 use crate::store::StoreError;
 
 /// The file that a repository is configured by.
@@ -26,6 +28,13 @@ pub enum RefreshError {
 pub async fn pull(world: &World, repo: &RepoRef, number: PrNumber) -> Result<PullFacts, RefreshError> {
     let facts = world.forge.pull(repo, number).await?;
     world.store.put_pull(&facts).await?;
+    if facts.state != PullState::Open {
+        // A request to destroy is answered by the close: reopening begins anew.
+        let pins = world.store.pins(facts.key).await?;
+        if pins.destroy_requested_at.is_some() {
+            world.store.put_pins(facts.key, &Pins { destroy_requested_at: None, ..pins }).await?;
+        }
+    }
     if facts.state == PullState::Open {
         config(world, repo, &facts).await?;
     }
@@ -42,17 +51,35 @@ pub async fn config(world: &World, repo: &RepoRef, facts: &PullFacts) -> Result<
 }
 
 async fn setting(forge: &dyn Forge, repo: &RepoRef, facts: &PullFacts) -> Result<RepoSetting, ForgeError> {
-    let (base, head) = tokio::try_join!(
+    let read = tokio::try_join!(
         forge.file(repo, CONFIG_FILE, &facts.base_ref),
         forge.file(repo, CONFIG_FILE, facts.head_sha.as_str()),
-    )?;
+    );
+    let (base, head) = match read {
+        Ok(texts) => texts,
+        // A directory, a link, a picture: GitHub will never give it out as text.
+        Err(error) if error.kind == ForgeErrorKind::Rejected => {
+            return Ok(RepoSetting::Broken(format!(
+                "{CONFIG_FILE} is not a text file that can be read: {}",
+                error.why
+            )));
+        }
+        Err(error) => return Err(error),
+    };
     let base_name = format!("{CONFIG_FILE} (base)");
     let head_name = format!("{CONFIG_FILE} ({})", facts.head_sha.short());
     Ok(combine(base.as_deref(), head.as_deref(), &base_name, &head_name))
 }
 
-/// Whether the stored configuration belongs to another commit or base than the pull request's.
+/// The base branch may have moved without our being told: a configuration this old is read again.
+const CONFIG_KEPT: Duration = Duration::from_mins(30);
+
+/// Whether the stored configuration belongs to another commit or base than the pull request's, or is old.
 pub async fn is_config_outdated(world: &World, key: EnvKey, facts: &PullFacts) -> Result<bool, StoreError> {
     let stored = world.store.config(key).await?;
-    Ok(stored.is_none_or(|stored| stored.head_sha != facts.head_sha || stored.base_ref != facts.base_ref))
+    Ok(stored.is_none_or(|stored| {
+        stored.head_sha != facts.head_sha
+            || stored.base_ref != facts.base_ref
+            || world.clock.now().since(stored.read_at) > CONFIG_KEPT
+    }))
 }

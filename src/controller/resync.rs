@@ -76,11 +76,9 @@ pub async fn repository(world: &World, memory: &Memory, repo: &RepoRef, depth: D
         listed.insert(facts.key);
         let changed = world.store.put_pull(facts).await?;
         let outdated = depth == Depth::Configurations || refresh::is_config_outdated(world, facts.key, facts).await?;
-        if outdated {
-            match refresh::config(world, repo, facts).await {
-                Err(RefreshError::Forge(error)) if error.kind == ForgeErrorKind::NotFound => {}
-                other => other?,
-            }
+        if outdated && let Err(error) = refresh::config(world, repo, facts).await {
+            // One pull request whose configuration cannot be read does not hide the others.
+            report(&format!("reading the configuration of {}", facts.key), &error);
         }
         if changed || outdated {
             memory.queue.wake(facts.key);

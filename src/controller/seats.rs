@@ -20,6 +20,19 @@ struct Inner {
     waiting: BTreeMap<EnvKey, Timestamp>,
 }
 
+impl Inner {
+    fn verdict(&self, key: EnvKey, since: Timestamp, limits: &Limits) -> Seat {
+        let held = self.held.iter().map(|key| Applicant { key: *key, since, seated: Seated::Yes });
+        let waiting =
+            self.waiting.iter().map(|(key, since)| Applicant { key: *key, since: *since, seated: Seated::No });
+        let mut applicants: Vec<Applicant> = held.chain(waiting).collect();
+        if !applicants.iter().any(|applicant| applicant.key == key) {
+            applicants.push(Applicant { key, since, seated: Seated::No });
+        }
+        admit(&applicants, limits).remove(&key).unwrap_or(Seat::Granted)
+    }
+}
+
 impl Seats {
     /// Notes that an environment has resources, whoever let it in.
     pub fn hold(&self, key: EnvKey) {
@@ -34,16 +47,17 @@ impl Seats {
         if !inner.held.contains(&key) {
             inner.waiting.entry(key).or_insert(since);
         }
-        let held = inner.held.iter().map(|key| Applicant { key: *key, since, seated: Seated::Yes });
-        let waiting =
-            inner.waiting.iter().map(|(key, since)| Applicant { key: *key, since: *since, seated: Seated::No });
-        let applicants: Vec<Applicant> = held.chain(waiting).collect();
-        let seat = admit(&applicants, limits).remove(&key).unwrap_or(Seat::Granted);
+        let seat = inner.verdict(key, since, limits);
         if seat == Seat::Granted {
             inner.waiting.remove(&key);
             inner.held.insert(key);
         }
         seat
+    }
+
+    /// What asking would give, without asking.
+    pub fn peek(&self, key: EnvKey, since: Timestamp, limits: &Limits) -> Seat {
+        self.lock().verdict(key, since, limits)
     }
 
     /// Gives up a seat or a place in the queue. Returns those who may now be let in.

@@ -80,6 +80,7 @@ async fn converge(
             } else if let Some(made) = said.deployments.iter_mut().find(|made| made.id == *id) {
                 made.state = Some(*state);
             }
+            said.written_at = Some(world.clock.now());
         }
         _ => {}
     }

@@ -1,6 +1,6 @@
 //! What the controller keeps in memory: all of it can be lost at any moment without harm.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::fleet::Fleet;
 use super::queue::Queue;
 use super::seats::Seats;
 use crate::domain::assignment::AgentStatus;
-use crate::domain::id::EnvKey;
+use crate::domain::id::{EnvKey, HostLabel};
 use crate::domain::time::Timestamp;
 
 /// See the module's documentation.
@@ -28,7 +28,15 @@ struct Note {
     in_motion: bool,
     failures: u32,
     agent: Option<AgentStatus>,
+    trouble: Option<String>,
+    silent_until: Option<Timestamp>,
+    steps: String,
+    repeats: u32,
+    labels: BTreeSet<HostLabel>,
 }
+
+/// Failures in a row after which they are shown to people.
+const SHOWN_AFTER: u32 = 5;
 
 impl Memory {
     /// An empty memory.
@@ -68,9 +76,10 @@ impl Memory {
     }
 
     /// A pass failed: how long to wait before the next, doubling from 0.2 s to a minute.
-    pub fn failed(&self, key: EnvKey) -> Duration {
+    pub fn failed(&self, key: EnvKey, why: String) -> Duration {
         let mut wait = Duration::ZERO;
         self.note(key, |note| {
+            note.trouble = Some(why);
             wait = Duration::from_millis(200).saturating_mul(1 << note.failures.min(9)).min(Duration::from_mins(1));
             note.failures = note.failures.saturating_add(1);
         });
@@ -79,12 +88,53 @@ impl Memory {
 
     /// A pass succeeded.
     pub fn succeeded(&self, key: EnvKey) {
-        self.note(key, |note| note.failures = 0);
+        self.note(key, |note| {
+            note.failures = 0;
+            note.trouble = None;
+        });
     }
 
-    /// Forgets an environment of which nothing is left.
+    /// What has kept failing, if it is time to show it.
+    pub fn trouble(&self, key: EnvKey) -> Option<String> {
+        self.lock().get(&key).filter(|note| note.failures >= SHOWN_AFTER).and_then(|note| note.trouble.clone())
+    }
+
+    /// Nothing is to be written on the pull request before that time.
+    pub fn be_silent(&self, key: EnvKey, until: Timestamp) {
+        self.note(key, |note| note.silent_until = Some(until));
+    }
+
+    /// Until when nothing is to be written.
+    pub fn silent_until(&self, key: EnvKey) -> Option<Timestamp> {
+        self.lock().get(&key).and_then(|note| note.silent_until)
+    }
+
+    /// Notes the steps that were done; how often in a row they have been the same.
+    pub fn repeats(&self, key: EnvKey, steps: String) -> u32 {
+        let mut repeats = 0;
+        self.note(key, |note| {
+            note.repeats = if !steps.is_empty() && note.steps == steps { note.repeats.saturating_add(1) } else { 0 };
+            note.steps = steps;
+            repeats = note.repeats;
+        });
+        repeats
+    }
+
+    /// Replaces the labels under which an environment is published; those that it gave up.
+    pub fn publish(&self, key: EnvKey, labels: BTreeSet<HostLabel>) -> Vec<HostLabel> {
+        let mut given_up = Vec::new();
+        self.note(key, |note| {
+            given_up = note.labels.difference(&labels).cloned().collect();
+            note.labels = labels;
+        });
+        given_up
+    }
+
+    /// Forgets an environment of which nothing is left, but for what it is published under.
     pub fn forget(&self, key: EnvKey) {
-        self.lock().remove(&key);
+        self.note(key, |note| {
+            *note = Note { labels: std::mem::take(&mut note.labels), in_motion: true, ..Note::default() }
+        });
     }
 
     fn note(&self, key: EnvKey, change: impl FnOnce(&mut Note)) {

@@ -90,6 +90,9 @@ pub fn desired(ground: Ground<'_>) -> Desired {
 
     let config = match current_config(&ground, pull) {
         Ok(config) => config,
+        Err(obstacle @ Desired::Unchanged(Obstacle::BrokenConfig(_))) if !live => {
+            return is_left_in_peace(&ground, pull).map_or(obstacle, Desired::Gone);
+        }
         Err(obstacle) => return obstacle,
     };
     if let Some(verdict) = triggered(&ground, pull, config, live) {
@@ -109,6 +112,18 @@ pub fn desired(ground: Ground<'_>) -> Desired {
     }
 }
 
+/// Pull requests that get nothing without somebody's asking are not told of errors in a configuration that
+/// they may not have touched.
+fn is_left_in_peace(ground: &Ground<'_>, pull: &PullFacts) -> Option<GoneReason> {
+    if pull.is_fork() && ground.pins.approved_sha.as_ref() != Some(&pull.head_sha) {
+        return Some(GoneReason::ForkUnapproved(pull.head_sha.clone()));
+    }
+    if pull.author_is_bot {
+        return Some(GoneReason::Bot);
+    }
+    pull.draft.then_some(GoneReason::Draft)
+}
+
 fn max_age(ground: &Ground<'_>) -> std::time::Duration {
     match ground.config.map(|config| &config.setting) {
         Some(RepoSetting::Valid(config)) => config.lifetime.max_age.min(ground.policy.max_age),
@@ -121,7 +136,7 @@ fn max_age(ground: &Ground<'_>) -> std::time::Duration {
 fn stays_away(ledger: &Ledger, pull: &PullFacts) -> Option<GoneReason> {
     let left = ledger.left.as_ref()?;
     let expired = left.why == GoneReason::Expired;
-    let unchanged = left.head_sha.as_ref().is_none_or(|sha| *sha == pull.head_sha);
+    let unchanged = left.head_sha.as_ref().is_some_and(|sha| *sha == pull.head_sha);
     (ledger.is_released() && expired && unchanged).then_some(GoneReason::Expired)
 }
 

@@ -18,7 +18,10 @@ use crate::domain::step::{Failure, Next, Plan, Step, Waiting};
 use crate::domain::time::Timestamp;
 
 /// How long attempts count against the limit: what failed long ago does not condemn what runs today.
-const ATTEMPT_WINDOW: Duration = Duration::from_hours(1);
+const ATTEMPT_WINDOW: Duration = Duration::from_mins(20);
+
+/// A machine that stops sooner than this after being asked for has not lived: the next try counts.
+const LIVED: Duration = Duration::from_mins(1);
 
 /// Towards services that answer.
 pub(super) fn run(spec: &EnvSpec, seen: &Observed, asked: Option<&Ledger>, policy: &Policy) -> Plan {
@@ -150,7 +153,8 @@ impl<'a> Draft<'a> {
         let last = self.ledger.intents_for(&Role::Machine).next_back();
         let attempt = match (last, stopped) {
             (None, _) => 1,
-            (Some(intent), Some(_)) => intent.attempt,
+            (Some(intent), Some(_)) if self.seen.at.since(intent.asked_at) >= LIVED => intent.attempt,
+            (Some(intent), Some(_)) => intent.attempt + 1,
             // Refused, or accepted and now proven absent: dead. Without an answer it may be asked again.
             (Some(intent), None) => match &intent.answer {
                 Some(Answer::Accepted(_) | Answer::Refused(_)) => intent.attempt + 1,
@@ -167,6 +171,9 @@ impl<'a> Draft<'a> {
     }
 
     fn database(&mut self) -> Readiness {
+        let Some(wanted) = &self.spec.database else {
+            return Readiness::Ready;
+        };
         let databases: &[Database] = match &self.seen.databases {
             Seen::Unknown(doubt) => {
                 self.waiting.push(Waiting::Knowledge(format!("databases: {doubt}")));
@@ -174,9 +181,6 @@ impl<'a> Draft<'a> {
             }
             Seen::Absent => &[],
             Seen::Present(databases) => databases,
-        };
-        let Some(wanted) = &self.spec.database else {
-            return Readiness::Ready;
         };
         match databases.iter().find(|database| database.name == wanted.name).map(|found| &found.state) {
             None => self.ask_for_database(wanted, None),
@@ -290,7 +294,7 @@ impl<'a> Draft<'a> {
         }
         match self.ledger.intents_for(role).next_back().and_then(|intent| intent.answer.clone()) {
             Some(Answer::Refused(reason)) => Some(reason),
-            _ => Some(format!("gave up after {limit} attempts within an hour; `kagero env plan` shows the journal")),
+            _ => Some(format!("gave up after {limit} attempts within 20 minutes; `kagero env plan` shows the journal")),
         }
     }
 

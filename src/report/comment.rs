@@ -19,6 +19,9 @@ pub fn marker(uid: &EnvUid) -> String {
 pub fn body(view: &EnvView) -> String {
     let mut text = without_times(view);
     let _ = write!(text, "\n<sub>Updated {}", view.at);
+    if let Phase::Queued(reason) = &view.phase {
+        let _ = write!(text, " · position {}, behind {} that hold a seat", reason.position, reason.holders);
+    }
     if let (Phase::Ready, Some(took)) = (&view.phase, view.ready_after_ms) {
         let _ = write!(text, " · ready after {}", duration(took));
     }
@@ -57,7 +60,7 @@ pub fn without_times(view: &EnvView) -> String {
 
 fn headline(phase: &Phase) -> String {
     match phase {
-        Phase::Queued(reason) => format!("⏳ Preview queued (position {})", reason.position),
+        Phase::Queued(_) => "⏳ Preview queued".to_owned(),
         Phase::Building => "🔄 Preview building".to_owned(),
         Phase::Updating => "🔄 Preview updating".to_owned(),
         Phase::Ready => "✅ Preview ready".to_owned(),
@@ -88,7 +91,7 @@ fn sentence(view: &EnvView) -> Option<String> {
                 CapacityLimit::Environments => "all seats of this installation are taken",
                 CapacityLimit::PerRepository => "all seats of this repository are taken",
             };
-            Some(format!("{limit} ({} held). It starts by itself when one becomes free.", reason.holders))
+            Some(format!("{limit}. It starts by itself when one becomes free."))
         }
         Phase::Building => {
             link.map(|link| format!("{link} shows how far it is and becomes the application by itself."))

@@ -10,6 +10,9 @@ use crate::domain::policy::Policy;
 use crate::domain::pull::PullFacts;
 use crate::domain::step::{Plan, Step, Waiting};
 
+/// A teardown that takes longer is shown as one that does not succeed.
+const TEARDOWN_EXPECTED: std::time::Duration = std::time::Duration::from_mins(5);
+
 /// The facts that a view is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
@@ -21,6 +24,8 @@ pub struct Facts<'a> {
     pub want: &'a Desired,
     /// What was read.
     pub seen: &'a Observed,
+    /// The agent's last answer, if it is not known to be gone.
+    pub agent: Option<&'a AgentStatus>,
     /// The environment's record.
     pub ledger: Option<&'a Ledger>,
     /// What is being done about it.
@@ -31,12 +36,11 @@ pub struct Facts<'a> {
 
 /// One environment as people see it.
 pub fn view(facts: Facts<'_>) -> EnvView {
-    let Facts { key, pull, want, seen, ledger, plan, policy } = facts;
+    let Facts { key, pull, want, seen, agent, ledger, plan, policy } = facts;
     let spec = match want {
         Desired::Running(spec) | Desired::Asleep(spec) => Some(spec.as_ref()),
         Desired::Queued(_) | Desired::Gone(_) | Desired::Unchanged(_) => None,
     };
-    let agent = seen.agent.present();
     let hosts = ledger.map(|ledger| ledger.hosts.as_slice()).or(spec.map(|spec| spec.hosts.as_slice())).unwrap_or(&[]);
     let phase = phase(&facts, spec);
     let failure = plan.waiting.iter().find_map(|waiting| match waiting {
@@ -59,7 +63,7 @@ pub fn view(facts: Facts<'_>) -> EnvView {
         repo: pull.map_or_else(unknown_repository, |pull| pull.repo.clone()),
         uid: EnvUid::derive(&policy.install, key),
         generation: ledger.map_or(Generation::NONE, |ledger| ledger.generation),
-        commit: pull.map(|pull| pull.head_sha.clone()),
+        commit: pull.map(|pull| pull.head_sha.clone()).filter(|_| !is_unapproved(want)),
         serving: serving.map(|rollout| rollout.commit.clone()),
         services: spec.map(|spec| services(spec, agent, hosts, policy, shows_link)).unwrap_or_default(),
         stages: spec.map(|spec| stages(&facts, spec, agent, failure.map(|failure| failure.stage))).unwrap_or_default(),
@@ -76,6 +80,11 @@ pub fn view(facts: Facts<'_>) -> EnvView {
     }
 }
 
+/// A commit that nobody has approved is not spoken of as if it ran, nor deployed.
+fn is_unapproved(want: &Desired) -> bool {
+    matches!(want, Desired::Gone(GoneReason::ForkUnapproved(_)) | Desired::Unchanged(Obstacle::ForkUnapproved(_)))
+}
+
 fn unknown_repository() -> RepoName {
     RepoName { owner: "unknown".to_owned(), name: "unknown".to_owned() }
 }
@@ -86,7 +95,7 @@ fn phase(facts: &Facts<'_>, spec: Option<&EnvSpec>) -> Phase {
     {
         return phase;
     }
-    let serving = facts.seen.agent.present().and_then(|agent| agent.serving.as_ref());
+    let serving = facts.agent.and_then(|agent| agent.serving.as_ref());
     let failed = facts.plan.waiting.iter().any(|waiting| matches!(waiting, Waiting::Failed(_)));
     match facts.want {
         Desired::Queued(reason) => Phase::Queued(reason.clone()),
@@ -99,6 +108,7 @@ fn phase(facts: &Facts<'_>, spec: Option<&EnvSpec>) -> Phase {
                 Phase::Building
             }
         }
+        Desired::Unchanged(Obstacle::ForkUnapproved(_)) if serving.is_some() => Phase::Updating,
         Desired::Unchanged(_) => match serving {
             Some(_) => Phase::UpdateFailed,
             None => Phase::Stuck,
@@ -127,9 +137,10 @@ fn leaving(ledger: &Ledger, facts: &Facts<'_>) -> Option<Phase> {
         (None, _) => GoneReason::Superseded,
     };
     match ledger.standing {
-        Standing::Leaving(_) => {
+        Standing::Leaving(since) => {
             let refused = facts.plan.waiting.iter().any(|waiting| matches!(waiting, Waiting::Refused(_)));
-            Some(if refused { Phase::DestroyFailing(why()) } else { Phase::Destroying(why()) })
+            let late = facts.seen.at.since(since) > TEARDOWN_EXPECTED;
+            Some(if refused || late { Phase::DestroyFailing(why()) } else { Phase::Destroying(why()) })
         }
         Standing::Released(_) if ledger.generation > Generation::NONE => {
             matches!(facts.want, Desired::Gone(_) | Desired::Unchanged(_)).then(|| Phase::Destroyed(why()))
@@ -253,8 +264,13 @@ fn detail(facts: &Facts<'_>, failure: Option<&str>) -> Option<String> {
     }
     facts.plan.waiting.iter().find_map(|waiting| match waiting {
         Waiting::Refused(why) => Some(format!("left alone: {why}")),
-        Waiting::Agent(why) => Some(format!("the agent does not answer: {why}")),
-        Waiting::Knowledge(why) => Some(why.clone()),
-        Waiting::Machine | Waiting::Database | Waiting::Rollout | Waiting::Removal | Waiting::Failed(_) => None,
+        // What passes by itself, and addresses of this installation, are for `kagero env plan`.
+        Waiting::Agent(_)
+        | Waiting::Knowledge(_)
+        | Waiting::Machine
+        | Waiting::Database
+        | Waiting::Rollout
+        | Waiting::Removal
+        | Waiting::Failed(_) => None,
     })
 }

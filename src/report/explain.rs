@@ -77,7 +77,8 @@ fn wanted(want: &Desired) -> String {
     }
 }
 
-fn step(step: &Step) -> String {
+/// One step as a phrase.
+pub fn step(step: &Step) -> String {
     let about = match step {
         Step::Enroll { generation, .. } => format!("generation {generation}"),
         Step::LaunchMachine { intent, .. } => format!("attempt {}", intent.attempt),

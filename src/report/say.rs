@@ -23,6 +23,7 @@ pub struct Sayings {
 /// ordinary rules are left in peace; a person who expects one and does not get it is told why.
 pub fn is_spoken_of(want: &Desired, said: &Said) -> bool {
     said.comment.is_some()
+        || !said.deployments.is_empty()
         || match want {
             Desired::Running(_) | Desired::Asleep(_) | Desired::Queued(_) => true,
             Desired::Gone(why) => matches!(why, GoneReason::ForkUnapproved(_)),
@@ -32,26 +33,37 @@ pub fn is_spoken_of(want: &Desired, said: &Said) -> bool {
         }
 }
 
-/// What to write now.
+/// What to write now. A round of writes is one edit of the comment and what has changed of the deployments;
+/// between two rounds lies the interval. A deployment's very first status need not wait for its round.
 pub fn say(view: &EnvView, said: &Said, pull_is_open: bool, policy: &Policy, now: Timestamp) -> Sayings {
-    let mut sayings = Sayings { steps: deployments(view, said, pull_is_open), wait: None };
-    let body = comment::body(view);
+    let mut steps = deployments(view, said, pull_is_open);
     let digest = digest(&["comment", &comment::without_times(view)], 32);
-    if said.comment.as_ref().is_some_and(|comment| comment.digest == digest) {
-        return sayings;
+    if said.comment.as_ref().is_none_or(|comment| comment.digest != digest) {
+        steps.push(Step::Comment { body: comment::body(view), digest });
     }
     let due = said.written_at.map(|at| at.plus(policy.pace.comment));
     match due {
-        Some(due) if due > now => sayings.wait = Some(due.since(now)),
-        Some(_) | None => sayings.steps.push(Step::Comment { body, digest }),
+        Some(due) if due > now && !steps.is_empty() => {
+            let first = |step: &Step| match step {
+                Step::SetDeployment { id, .. } => {
+                    said.deployments.iter().any(|made| made.id == *id && made.state.is_none())
+                }
+                _ => false,
+            };
+            steps.retain(first);
+            Sayings { steps, wait: Some(due.since(now)) }
+        }
+        Some(_) | None => Sayings { steps, wait: None },
     }
-    sayings
 }
 
 /// The deployment of the wanted commit follows the phase; those of other commits become inactive.
 fn deployments(view: &EnvView, said: &Said, pull_is_open: bool) -> Vec<Step> {
     let mut steps = Vec::new();
-    let gone = matches!(view.phase, Phase::Destroyed(_) | Phase::NotWanted(_) | Phase::Destroying(_) | Phase::Asleep);
+    let gone = matches!(
+        view.phase,
+        Phase::DestroyFailing(_) | Phase::Destroyed(_) | Phase::NotWanted(_) | Phase::Destroying(_) | Phase::Asleep
+    );
     let current = view.commit.as_ref().and_then(|sha| said.deployments.iter().find(|made| made.sha == *sha));
     let target = target(view);
     for made in &said.deployments {

@@ -198,12 +198,18 @@ impl Inner {
                 continue;
             }
             let record = room.record();
+            if record.is_none() && !room.path().exists() {
+                // It went while we looked.
+                continue;
+            }
             let Ok(id) = MachineId::parse(room.name()) else { continue };
             let (state, agent) = describe(&room, record.as_ref(), at);
             let name = room.name().to_owned();
             if state == MachineState::Stopping {
                 // Asked for with proof, and written down: a removal that a crash cut off goes on.
-                self.begin_removal(room).map_err(|error| failed(what(), &error))?;
+                if let Err(error) = self.begin_removal(room) {
+                    tracing::warn!(machine.name = name, %error, "a removal cannot go on; it is tried again");
+                }
             }
             items.push(Machine {
                 id,
@@ -283,11 +289,17 @@ impl Inner {
     }
 
     fn begin_removal(self: &Arc<Self>, room: Room) -> io::Result<()> {
-        let asked_at = room.ask_to_leave(self.clock.now())?;
         let name = room.name().to_owned();
         if !self.removing.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
             return Ok(());
         }
+        let asked_at = match room.ask_to_leave(self.clock.now()) {
+            Ok(asked_at) => asked_at,
+            Err(error) => {
+                self.removing.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+                return Err(error);
+            }
+        };
         let waited = self.clock.now().since(asked_at);
         let (inner, patience) = (Arc::clone(self), self.options.ending.saturating_sub(waited));
         tokio::spawn(async move {

@@ -9,6 +9,7 @@ use crate::domain::observed::{DatabaseState, MachineState};
 use crate::domain::policy::OnPush;
 use crate::domain::pull::PullState;
 use crate::domain::step::{Step, Waiting};
+use crate::domain::time::Timestamp;
 
 #[test]
 fn an_opened_pull_request_is_proven_ready_with_one_of_each() {
@@ -125,11 +126,30 @@ fn a_machine_that_dies_is_replaced_under_a_new_attempt_and_one_that_stops_is_bro
     let attempts: Vec<u32> =
         world.ledger.as_ref().unwrap().intents_for(&Role::Machine).map(|intent| intent.attempt).collect();
     assert_eq!(attempts, [1, 2]);
+    world.now = Timestamp(world.now.0 + 120_000);
     world.machines[0].state = MachineState::Stopped;
     world.agent = None;
     world.settle();
     assert_eq!(world.ledger.as_ref().unwrap().intents_for(&Role::Machine).count(), 2);
     assert_eq!(world.machines.len(), 1);
+}
+
+#[test]
+fn an_agent_that_dies_at_once_is_not_started_for_ever() {
+    let mut world = World::new();
+    world.settle();
+    for _ in 0..4 {
+        for machine in &mut world.machines {
+            machine.state = MachineState::Stopped;
+        }
+        world.agent = None;
+        world.settle();
+    }
+    let plan = world.plan();
+    assert!(
+        plan.waiting.iter().any(|waiting| matches!(waiting, Waiting::Failed(failure) if failure.stage == "machine")),
+        "{plan:?}"
+    );
 }
 
 #[test]

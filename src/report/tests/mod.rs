@@ -156,11 +156,20 @@ fn the_same_text_is_not_written_twice() {
 }
 
 #[test]
+fn a_queue_that_moves_is_no_reason_to_write() {
+    let queued = |position| {
+        view(Phase::Queued(QueueReason { position, limit: CapacityLimit::Environments, holders: 20 + position }))
+    };
+    assert_eq!(without_times(&queued(7)), without_times(&queued(2)));
+    assert!(body(&queued(2)).contains("position 2"));
+}
+
+#[test]
 fn an_edit_waits_for_its_turn_and_the_final_state_is_always_written() {
     let building = view(Phase::Building);
     let ready = view(Phase::Ready);
     let early = say(&ready, &said(&building, 10_000), true, &policy(), Timestamp(12_000));
-    assert_eq!(kinds(&early.steps), ["set-deployment"]);
+    assert!(early.steps.is_empty(), "{:?}", early.steps);
     assert_eq!(early.wait, Some(Duration::from_secs(28)));
     let due = say(&ready, &said(&building, 10_000), true, &policy(), Timestamp(40_000));
     assert_eq!(kinds(&due.steps), ["set-deployment", "comment"]);
