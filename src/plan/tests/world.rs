@@ -182,7 +182,9 @@ impl World {
             }
             Step::Terminate(owned) => {
                 self.machines.retain(|machine| machine.id != *owned.id());
-                self.agent = None;
+                if self.machines.is_empty() {
+                    self.agent = None;
+                }
             }
             Step::DropDatabase(owned) => self.databases.retain(|database| database.id != *owned.id()),
             Step::Release { seen_at } => {
