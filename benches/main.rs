@@ -10,11 +10,19 @@
 
 mod database;
 mod gateway;
+mod preview;
+mod rest;
 mod start;
 mod webhook;
 
-const MEASUREMENTS: &[(&str, fn())] =
-    &[("start", start::run), ("gateway", gateway::run), ("webhook", webhook::run), ("database", database::run)];
+const MEASUREMENTS: &[(&str, fn())] = &[
+    ("start", start::run),
+    ("rest", rest::run),
+    ("gateway", gateway::run),
+    ("webhook", webhook::run),
+    ("database", database::run),
+    ("preview", preview::run),
+];
 
 fn main() {
     // Cargo adds `--bench`.
@@ -22,6 +30,9 @@ fn main() {
     // The webhook's measurement runs its server in a process of its own, comparable to its peer's.
     if let [webhook::SERVER, directory] = wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         return webhook::serve(directory);
+    }
+    if let [rest::CHILD, size] = wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return rest::child(size);
     }
     let known: Vec<&str> = MEASUREMENTS.iter().map(|(name, _)| *name).collect();
     if let Some(unknown) = wanted.iter().find(|name| !known.contains(&name.as_str())) {

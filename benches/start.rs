@@ -68,18 +68,30 @@ fn start(home: &Path) -> (Duration, u64) {
     }
 }
 
-/// As little as `kagero serve` runs with: no repositories, a store in the directory, no outside address.
-fn minimal_config(home: &Path, address: SocketAddr) -> String {
-    let home = home.display();
-    let key = format!("{home}/app.pem");
-    let secret = format!("{home}/webhook-secret");
-    fs::write(&secret, "a secret for measuring only").expect("a secret");
+/// As little as `kagero serve` runs with: one repository, a store in the directory, no outside address.
+fn minimal_config(home: &Path, http: SocketAddr) -> String {
+    let gateway = free_address();
+    fs::write(home.join("app.pem"), app_key()).expect("a key");
+    fs::write(home.join("webhook-secret"), "a secret for measuring only").expect("a secret");
     format!(
-        "[server]\nlisten = \"{address}\"\npublic_url = \"http://{address}\"\nstore = \"sqlite:{home}/kagero.db\"\n\n\
-         [github]\napi_url = \"http://127.0.0.1:9\"\napp_id = 1\nprivate_key = \"file:{key}\"\n\
-         webhook_secrets = [\"file:{secret}\"]\n\n\
-         [gateway]\nlisten = \"127.0.0.1:0\"\ndomain = \"localhost\"\n\n[compute]\nkind = \"local\"\n"
+        "name = \"bench\"\nrepositories = [\"acme/*\"]\npublic_url = \"http://{http}\"\nstate_dir = \"state\"\n\
+         [listen]\nhttp = \"{http}\"\ngateway = \"{gateway}\"\n\
+         [gateway]\ndomain = \"preview.localhost\"\nscheme = \"http\"\n\
+         [github]\napp_id = 1\napi_url = \"http://127.0.0.1:9\"\nprivate_key = \"file:app.pem\"\n\
+         webhook_secrets = [\"file:webhook-secret\"]\n\
+         [compute]\nsandbox = \"best_effort\"\n"
     )
+}
+
+/// An RSA key, made once: making one takes longer than a start.
+fn app_key() -> &'static str {
+    static KEY: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    KEY.get_or_init(|| {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let standin =
+            runtime.block_on(kagero::sim::github::Standin::start(kagero::sim::github::StandinConfig::default()));
+        standin.expect("a stand-in for GitHub").private_key_pem().to_owned()
+    })
 }
 
 fn free_address() -> SocketAddr {
