@@ -87,7 +87,7 @@ fn validate(file: &Path, json: bool) -> anyhow::Result<Exit> {
     match checked {
         Ok(()) => {
             if json {
-                print_json(&serde_json::json!({"file": name, "problems": []}))?;
+                print_json(&serde_json::json!({"file": name, "count": 0, "errors": []}))?;
             } else {
                 print(&format!("{name}: valid"))?;
             }

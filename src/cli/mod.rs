@@ -174,6 +174,7 @@ fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         table.add_row(row.clone());
     }
     let text = table.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    // The first column begins at the margin.
+    let lines: Vec<&str> = text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
     lines.join("\n")
 }

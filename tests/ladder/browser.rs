@@ -4,6 +4,8 @@
 //! panics or is killed. Where Chromium is missing the test fails with the command that installs it.
 //! Must not know: Kagero. What a page should say is the business of the test that opens it.
 
+mod preview;
+
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -6,6 +6,7 @@ mod browser;
 mod cli;
 mod config;
 mod database;
+mod endpoint;
 mod forge;
 mod gateway;
 mod openapi;

@@ -5,3 +5,4 @@ mod client;
 mod hooks;
 mod page;
 mod shop;
+pub(crate) mod whole;

@@ -222,7 +222,6 @@ sandbox = "best_effort"
 
 [seeds.golden]
 engine = "{engine}"
-format = "plain"
 path = "golden.sql"
 
 # The stand-in does not mind: on GitHub, one edit of a comment in 30 s is the rule.

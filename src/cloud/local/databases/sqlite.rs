@@ -2,18 +2,22 @@
 //!
 //! A database is a directory with the file and an owner record beside it. It is filled under another name
 //! and renamed when complete; dropping renames it away first and removes the owner record last. So whatever
-//! a crash leaves is either complete or says whose it is.
+//! a crash leaves is either complete or says whose it is. The file has a directory of its own: that one is
+//! given to the environment's processes, the owner record is not.
 //!
 //! Guarantees: see [`crate::cloud::Databases`]; a directory without this environment's owner record is
 //! never touched; where the file system shares blocks, a copy takes no space and no time.
 //! Must not know: PostgreSQL.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use nix::unistd::geteuid;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::sync::{Mutex, Semaphore};
@@ -39,6 +43,8 @@ pub const HOST_NETWORK: &str = "host";
 pub(super) const ID_PREFIX: &str = "sqlite:";
 
 const FILE: &str = "db.sqlite";
+/// Holds the file, and the journals that SQLite puts beside it.
+const DATA: &str = "data";
 const OWNER: &str = "owner.json";
 const HALF_MADE: &str = ".half-made-";
 const DROPPING: &str = ".dropping-";
@@ -155,7 +161,7 @@ impl Databases for SqliteDatabases {
 
     async fn access(&self, database: &DatabaseSpec) -> Result<DatabaseAccess, CloudError> {
         let name = self.inner.parse(&format!("address database {}", database.name), &database.name)?;
-        let directory = self.inner.databases().join(name.as_str());
+        let directory = self.inner.databases().join(name.as_str()).join(DATA);
         let url = format!("sqlite://{}", directory.join(FILE).display());
         Ok(DatabaseAccess { application_url: url.clone(), migration_url: url, paths: vec![directory] })
     }
@@ -228,12 +234,17 @@ impl Inner {
                 };
             }
             std::fs::create_dir_all(&databases)?;
+            // Names are not for everybody to list: see `open_to_agents`.
+            std::fs::set_permissions(&databases, Permissions::from_mode(0o711))?;
             clear(&half_made, &name, &tags)?;
             std::fs::create_dir(&half_made)?;
             let marker = Marker::Environment { tags, database: name.as_str().to_owned() };
             std::fs::write(half_made.join(OWNER), marker.to_text())?;
             // Shares blocks where the file system can: the kernel's copy_file_range tries that first.
-            std::fs::copy(&golden, half_made.join(FILE))?;
+            let data = half_made.join(DATA);
+            std::fs::create_dir(&data)?;
+            std::fs::copy(&golden, data.join(FILE))?;
+            open_to_agents(&data)?;
             std::fs::rename(&half_made, &complete)
         })
         .await
@@ -286,6 +297,14 @@ impl Inner {
         std::fs::rename(&loading, &complete).map_err(|error| failed(&error))?;
         Ok(complete)
     }
+}
+
+/// Lets an agent's processes write. Where Kagero runs as root they have a user of their own for each machine,
+/// which may change while the database stays.
+fn open_to_agents(data: &Path) -> io::Result<()> {
+    let (directory, file) = if geteuid().is_root() { (0o777, 0o666) } else { (0o700, 0o600) };
+    std::fs::set_permissions(data.join(FILE), Permissions::from_mode(file))?;
+    std::fs::set_permissions(data, Permissions::from_mode(directory))
 }
 
 const SOMEONE_ELSES: &str = "refused: its owner record is missing or another's. If it has to go, remove it by hand";
