@@ -21,9 +21,10 @@ pub struct DemoArguments {
     /// Play the whole story without a person, prove each part, and end.
     #[arg(long)]
     once: bool,
-    /// Where the demo keeps everything; wiped at its end.
-    #[arg(long, default_value = ".kagero/demo")]
-    dir: PathBuf,
+    /// Where the demo keeps everything; wiped at its end. Without it: .kagero/demo here, or, where PostgreSQL's
+    /// account could not reach that, a folder for temporary files.
+    #[arg(long)]
+    dir: Option<PathBuf>,
     /// Use the SQLite lane instead of PostgreSQL: nothing has to be installed.
     #[arg(long)]
     sqlite: bool,
@@ -31,7 +32,8 @@ pub struct DemoArguments {
 
 /// Runs the demo.
 pub async fn run(arguments: DemoArguments) -> anyhow::Result<Exit> {
-    let stage = Stage::set(&arguments.dir, stage::lane(arguments.sqlite)).await?;
+    let dir = arguments.dir.unwrap_or_else(stage::default_dir);
+    let stage = Stage::set(&dir, stage::lane(arguments.sqlite)).await?;
     let outcome = if arguments.once { once::play(&stage).await } else { wait_for_person(&stage).await };
     note("taking everything away");
     let struck = stage.strike().await;

@@ -26,6 +26,19 @@ pub fn lane(sqlite: bool) -> Engine {
     if sqlite { Engine::Sqlite } else { Engine::Postgres }
 }
 
+/// `.kagero/demo` in this folder. Root's PostgreSQL runs as another account, which must be able to pass
+/// through every folder above its data: in a closed home it cannot.
+pub fn default_dir() -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let here = std::env::current_dir().unwrap_or_default();
+    let is_open = |dir: &Path| dir.metadata().is_ok_and(|data| data.permissions().mode() & 0o001 != 0);
+    if !nix::unistd::geteuid().is_root() || here.ancestors().all(is_open) {
+        PathBuf::from(".kagero/demo")
+    } else {
+        std::env::temp_dir().join("kagero-demo")
+    }
+}
+
 /// A running demo.
 pub struct Stage {
     /// The stand-in for GitHub.
