@@ -38,11 +38,8 @@ fn ends(code: i32, arguments: &[&str]) -> Output {
 /// The same while a Kagero of this process answers.
 async fn ends_beside(whole: &Whole, code: i32, arguments: &[&str]) -> Output {
     let config = whole.config().display().to_string();
-    let all: Vec<String> =
-        ["-c", &config].into_iter().chain(arguments.iter().copied()).map(str::to_owned).collect();
-    tokio::task::spawn_blocking(move || ends(code, &all.iter().map(String::as_str).collect::<Vec<_>>()))
-        .await
-        .unwrap()
+    let all: Vec<String> = ["-c", &config].into_iter().chain(arguments.iter().copied()).map(str::to_owned).collect();
+    tokio::task::spawn_blocking(move || ends(code, &all.iter().map(String::as_str).collect::<Vec<_>>())).await.unwrap()
 }
 
 fn json(output: &Output) -> Value {
