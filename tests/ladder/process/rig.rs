@@ -559,7 +559,7 @@ web_url = "{web}"
 clone_base = "{clone}"
 
 [compute]
-sandbox = "best_effort"
+sandbox = "require"
 
 [seeds.golden]
 engine = "{engine}"
