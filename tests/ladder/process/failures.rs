@@ -57,7 +57,8 @@ async fn a_commit_that_fails_shows_the_end_of_its_log_and_the_next_push_repairs_
     rig.push(number, "Migration", vec![fixed, migrate]).await;
     until_failed(&rig, number, "no such column").await;
 
-    let mut hanging = yml(kagero_yml(Lane::Sqlite, "echo takes ages; exec sleep 100").replace("timeout: 60s}\n", "timeout: 1s}\n"));
+    let mut hanging =
+        yml(kagero_yml(Lane::Sqlite, "echo takes ages; exec sleep 100").replace("timeout: 60s}\n", "timeout: 1s}\n"));
     hanging.push(FileChange::write("migrate.sh", "true\n"));
     rig.push(number, "Hanging", hanging).await;
     until_failed(&rig, number, "takes ages").await;

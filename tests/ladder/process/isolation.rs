@@ -9,40 +9,74 @@ use super::rig::{Rig, Setup};
 
 const TREASURE: &str = "the crown jewels";
 
+const OWN_ROWS: &str = "SELECT name FROM things";
+
 #[tokio::test]
-async fn a_pull_request_reads_neither_anothers_files_nor_anothers_data_nor_our_secrets() {
+async fn a_pull_request_reads_neither_anothers_files_nor_anothers_tables_nor_our_secrets() {
     let mut rig = Rig::start(Setup::postgres()).await;
-    let victim = rig.open("Victim", vec![FileChange::write("treasure.txt", TREASURE)]).await;
-    rig.until_ready(victim).await;
-    let databases = rig.databases().await;
-    let treasure = find(&rig.state_dir().join("environments"), "treasure.txt").expect("it was checked out");
-
-    let mut forbidden = vec![treasure, rig.dir().join("app.pem"), rig.dir().join("webhook-secret"), rig.dir().join("kagero.toml")];
-    let state = std::fs::read_dir(rig.state_dir()).unwrap().map(|entry| entry.unwrap().path());
-    forbidden.extend(state.filter(|path| path.is_file()));
-    assert!(forbidden.len() > 5, "{forbidden:?}");
-    let mut script = String::from(
-        "psql=$(ls /usr/lib/postgresql/*/bin/psql | tail -n1)\necho \"own data: $($psql \"$DATABASE_URL\" -tAc 'SELECT name FROM things')\"\necho \"own file: $(cat TITLE)\"\n",
+    let victim = with_a_victim(&mut rig).await;
+    let database = rig.databases().await.remove(0);
+    let mut script = format!(
+        "psql=$(ls /usr/lib/postgresql/*/bin/psql | tail -n1)\n\
+         echo \"own data: $($psql \"$DATABASE_URL\" -tAc '{OWN_ROWS}')\"\n"
     );
-    for path in &forbidden {
-        writeln!(script, "cat {path:?} && echo REACHED {path:?}").unwrap();
+    for (name, sql) in [(database.as_str(), OWN_ROWS), ("postgres", "SELECT 1")] {
+        writeln!(script, "$psql \"${{DATABASE_URL%/*}}/{name}\" -tAc '{sql}' && echo REACHED {name}").unwrap();
     }
-    writeln!(script, "$psql \"${{DATABASE_URL%/*}}/{}\" -tAc 'SELECT name FROM things' && echo REACHED data", databases[0]).unwrap();
-    writeln!(script, "$psql \"${{DATABASE_URL%/*}}/postgres\" -tAc 'SELECT 1' && echo REACHED postgres").unwrap();
-    for path in ["..", "../..", "../../..", "/proc/*/environ"] {
-        writeln!(script, "grep -rsl --include=treasure.txt '' {path} && echo REACHED through {path}").unwrap();
-    }
-    for pid in [rig.controller_pid(), rig.agent_pid().try_into().unwrap()] {
-        writeln!(script, "tr '\\0' ' ' < /proc/{pid}/cmdline | grep kagero && echo REACHED process").unwrap();
-    }
-    let spy = rig.open("Spy", vec![FileChange::write("spy.sh", script)]).await;
-    rig.until_ready(spy).await;
-
-    let report = rig.visit(spy, "/spy").await.unwrap().text().await.unwrap();
-    assert!(report.contains("own data: seeded") && report.contains("own file: Spy"), "the spy could not look: {report}");
-    assert!(!report.contains("REACHED") && !report.contains(TREASURE), "{report}");
+    let report = spy(&mut rig, &victim, script).await;
     assert!(report.contains("permission denied for database"), "{report}");
     rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_pull_request_reads_neither_anothers_files_nor_anothers_database_file() {
+    let mut rig = Rig::start(Setup::sqlite()).await;
+    let mut victim = with_a_victim(&mut rig).await;
+    victim.push(PathBuf::from(rig.databases().await.remove(0)).join("db.sqlite"));
+    assert!(victim.iter().all(|path| path.is_file()), "{victim:?}");
+    let read = "import os, sqlite3\nfile = sqlite3.connect(os.environ['DATABASE_URL'][9:])";
+    let script =
+        format!("echo \"own data: $(python3 -c \"{read}\nprint(file.execute('{OWN_ROWS}').fetchone()[0])\")\"\n");
+    spy(&mut rig, &victim, script).await;
+    rig.finish().await;
+}
+
+/// An environment with something worth stealing; the files that nobody else may read.
+async fn with_a_victim(rig: &mut Rig) -> Vec<PathBuf> {
+    let number = rig.open("Victim", vec![FileChange::write("treasure.txt", TREASURE)]).await;
+    rig.until_ready(number).await;
+    let treasure = find(&rig.state_dir().join("environments"), "treasure.txt").expect("it was checked out");
+    let mut forbidden = vec![treasure];
+    for dir in [rig.dir().to_owned(), rig.state_dir()] {
+        let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        forbidden.extend(paths.filter(|path| path.is_file()));
+    }
+    for name in ["app.pem", "webhook-secret", "api-token", "kagero.db"] {
+        assert!(forbidden.iter().any(|path| path.ends_with(name)), "{name} is not in {forbidden:?}");
+    }
+    forbidden
+}
+
+/// Has another pull request look for all that, and by that script; what it found.
+async fn spy(rig: &mut Rig, forbidden: &[PathBuf], mut script: String) -> String {
+    script.push_str("echo \"own file: $(cat TITLE)\"\n");
+    for path in forbidden {
+        writeln!(script, "cat {path:?} >/dev/null && echo REACHED {path:?}").unwrap();
+    }
+    for path in [".", "..", "../..", "../../.."] {
+        writeln!(script, "find {path} -name treasure.txt 2>/dev/null | grep . && echo REACHED through {path}").unwrap();
+    }
+    let controller = rig.controller_pid();
+    for of in [controller.to_string(), "[0-9]*".to_owned()] {
+        writeln!(script, "cat /proc/{of}/cmdline | tr '\\0' ' ' | grep 'kagero.toml' && echo REACHED processes")
+            .unwrap();
+    }
+    let number = rig.open("Spy", vec![FileChange::write("spy.sh", script)]).await;
+    rig.until_ready(number).await;
+    let report = rig.visit(number, "/spy").await.unwrap().text().await.unwrap();
+    assert!(report.contains("own data: seeded") && report.contains("own file: Spy"), "it could not look: {report}");
+    assert!(!report.contains("REACHED") && !report.contains(TREASURE), "{report}");
+    report
 }
 
 fn find(dir: &Path, name: &str) -> Option<PathBuf> {

@@ -212,10 +212,6 @@ impl Rig {
         self.dir.join("state")
     }
 
-    pub fn webhook_url(&self) -> String {
-        format!("http://127.0.0.1:{}/webhook/github", self.http)
-    }
-
     /// Opens a pull request with these files changed.
     pub async fn open(&mut self, title: &str, changes: Vec<FileChange>) -> u64 {
         self.open_pull(OpenPull::new(title, with_title(title, changes))).await
@@ -284,10 +280,6 @@ impl Rig {
         }
         let text = answer.text().await.map_err(|error| error.to_string())?;
         serde_json::from_str(&text).map(Some).map_err(|error| format!("{error}: {text}"))
-    }
-
-    pub async fn phase(&self, number: u64) -> Result<Phase, String> {
-        self.detail(number).await?.map(|detail| detail.view.phase).ok_or_else(|| "not known yet".to_owned())
     }
 
     /// Waits until a stage of the newest commit runs.

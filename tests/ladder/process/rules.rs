@@ -8,7 +8,11 @@ use crate::wait::eventually;
 #[tokio::test]
 async fn a_fork_gets_nothing_but_the_name_of_the_commit_to_approve() {
     let mut rig = Rig::start(Setup::sqlite()).await;
-    let open = OpenPull { author: "stranger".to_owned(), fork_of: Some("stranger".to_owned()), ..OpenPull::new("Fork", vec![]) };
+    let open = OpenPull {
+        author: "stranger".to_owned(),
+        fork_of: Some("stranger".to_owned()),
+        ..OpenPull::new("Fork", vec![])
+    };
     let number = rig.open_pull(open).await;
     let head = rig.head(number).await;
     rig.until_says(number, &head).await;
