@@ -12,7 +12,8 @@ async fn a_pull_request_without_a_seat_waits_visibly_and_gets_the_next_one() {
     rig.until_ready(first).await;
     let second = rig.open("Second", vec![]).await;
     rig.until_phase(second, "queued", |phase| matches!(phase, Phase::Queued(_))).await;
-    rig.until_says(second, "queued (position 1)").await;
+    let body = rig.until_says(second, "Preview queued").await;
+    assert!(body.contains("position 1"), "{body}");
     eventually("the page says that it is queued", PATIENCE, async || {
         let (kind, status, text) = rig.page(second).await?;
         if (kind.as_str(), status) == ("queued", 503) { Ok(()) } else { Err(format!("{kind} {status} {text}")) }

@@ -68,7 +68,7 @@ async fn spy(rig: &mut Rig, forbidden: &[PathBuf], mut script: String) -> String
     }
     let controller = rig.controller_pid();
     for of in [controller.to_string(), "[0-9]*".to_owned()] {
-        writeln!(script, "cat /proc/{of}/cmdline | tr '\\0' ' ' | grep 'kagero.toml' && echo REACHED processes")
+        writeln!(script, "cat /proc/{of}/cmdline | tr '\\0' ' ' | grep '[k]agero.toml' && echo REACHED processes")
             .unwrap();
     }
     let number = rig.open("Spy", vec![FileChange::write("spy.sh", script)]).await;

@@ -1,5 +1,10 @@
 //! The private PostgreSQL under living environments.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
+use kagero::domain::ledger::Standing;
+use kagero::report::view::Phase;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -25,10 +30,23 @@ async fn a_database_server_that_dies_loses_no_environment_and_comes_back() {
     let now = rig.databases().await;
     assert!(now.contains(&databases[0]) && now.len() == 2, "{now:?}");
 
-    // Once more, now while one of them is to be dropped.
-    kill(Pid::from_raw(rig.postmaster().unwrap()), Signal::SIGQUIT).unwrap();
+    // Once more, and this time it cannot be started: what cannot be seen is neither gone nor given up.
+    let data = rig.state_dir().join("postgres/data");
+    let dead = rig.postmaster().unwrap();
+    std::fs::set_permissions(&data, Permissions::from_mode(0o000)).unwrap();
+    kill(Pid::from_raw(dead), Signal::SIGQUIT).unwrap();
+    eventually("the server is dead", PATIENCE, async || !is_alive(dead)).await;
     rig.close(another).await;
+    eventually("the machine of the closed one is gone", PATIENCE, async || rig.machines() == machines).await;
+    rig.kill9_controller();
+    rig.launch().await;
+    eventually("the other one answers", PATIENCE, async || rig.serving(number).await).await;
+    rig.until_phase(another, "being taken away", |phase| matches!(phase, Phase::Destroying(_))).await;
+    let standing = rig.detail(another).await.unwrap().unwrap().ledger.unwrap().standing;
+    assert!(matches!(standing, Standing::Leaving(_)), "{standing:?}");
+    std::fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
     rig.until_gone(another).await;
+    rig.until_ready(number).await;
     assert_eq!(rig.databases().await, databases);
     rig.finish().await;
 }
