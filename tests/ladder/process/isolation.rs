@@ -60,8 +60,8 @@ async fn with_a_victim(rig: &mut Rig) -> Vec<PathBuf> {
 /// Has another pull request look for all that, and by that script; what it found.
 async fn spy(rig: &mut Rig, forbidden: &[PathBuf], mut script: String) -> String {
     script.push_str("echo \"own file: $(cat TITLE)\"\n");
-    for path in forbidden {
-        writeln!(script, "cat {path:?} >/dev/null && echo REACHED {path:?}").unwrap();
+    for path in forbidden.iter().map(|path| path.display()) {
+        writeln!(script, "cat '{path}' >/dev/null && echo REACHED '{path}'").unwrap();
     }
     for path in [".", "..", "../..", "../../.."] {
         writeln!(script, "find {path} -name treasure.txt 2>/dev/null | grep . && echo REACHED through {path}").unwrap();

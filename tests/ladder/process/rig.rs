@@ -20,7 +20,7 @@ use kagero::cloud::local::databases::PostgresDatabases;
 use kagero::config::load_server;
 use kagero::domain::ledger::Standing;
 use kagero::http::api::Detail;
-use kagero::report::view::Phase;
+use kagero::report::view::{Phase, StageState};
 use kagero::sim::github::{CommentSnapshot, FileChange, OpenPull, RepositorySpec, Standin, StandinConfig};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -30,7 +30,7 @@ use tempfile::TempDir;
 use crate::wait::{came_true, eventually};
 
 /// For whatever takes a moment on an idle machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub const ACTOR: &str = "mika";
 
@@ -288,8 +288,7 @@ impl Rig {
         eventually(format!("stage {stage} of {number} runs"), PATIENCE, async || {
             let Some(detail) = self.detail(number).await? else { return Err("not known yet".to_owned()) };
             let of_head = detail.view.commit.as_ref().is_some_and(|commit| commit.as_str() == head);
-            let state = |state| format!("{:?}", state) == "Running";
-            let runs = detail.view.stages.iter().any(|view| view.name == stage && state(view.state));
+            let runs = detail.view.stages.iter().any(|view| view.name == stage && view.state == StageState::Running);
             if of_head && runs { Ok(()) } else { Err(self.situation(number, &detail)) }
         })
         .await;
