@@ -11,6 +11,7 @@ mod demo;
 mod doctor;
 mod env;
 pub mod probe;
+pub mod residue;
 pub mod run;
 pub mod secret;
 mod serve;

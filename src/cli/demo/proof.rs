@@ -1,12 +1,12 @@
 //! What the demo proves, asked from outside: over HTTP, from the process table, from the providers.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use reqwest::header::HOST;
 use serde_json::Value;
 
+use super::super::residue;
 use super::stage::Stage;
 
 /// How long anything may take before the demo gives up.
@@ -100,37 +100,9 @@ pub async fn nothing_left(stage: &Stage) -> anyhow::Result<()> {
     left.extend(databases.items.into_iter().map(|database| format!("database {}", database.name)));
     let unreleased = world.store.unreleased().await?;
     left.extend(unreleased.into_iter().map(|ledger| format!("row {}", ledger.key)));
-    left.extend(processes_of_environments(stage.dir())?.into_iter().map(|process| format!("process {process}")));
-    left.extend(entries(&stage.dir().join("state/environments"))?);
+    let state_dir = stage.dir().join("state");
+    left.extend(residue::processes(&state_dir)?.into_iter().map(|(pid, words)| format!("process {pid} ({words})")));
+    left.extend(residue::machines(&state_dir)?);
     ensure!(left.is_empty(), "left behind: {}", left.join(", "));
     Ok(())
-}
-
-/// Processes that belong to an environment: their command line or their working directory leads into it.
-fn processes_of_environments(dir: &Path) -> anyhow::Result<Vec<String>> {
-    let inside = dir.join("state/environments").display().to_string();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
-        let directory = std::fs::read_link(entry.path().join("cwd")).map(|path| path.display().to_string());
-        let program = arguments.split(' ').next().unwrap_or_default();
-        let is_shop = program.starts_with(&dir.join("bin").display().to_string());
-        if arguments.contains(&inside) || directory.is_ok_and(|path| path.starts_with(&inside)) || is_shop {
-            found.push(format!("{pid} ({})", arguments.trim()));
-        }
-    }
-    Ok(found)
-}
-
-fn entries(dir: &Path) -> anyhow::Result<Vec<String>> {
-    match std::fs::read_dir(dir) {
-        Ok(entries) => {
-            let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            Ok(directories.map(|entry| entry.path().display().to_string()).collect())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| format!("{} cannot be read", dir.display())),
-    }
 }

@@ -159,9 +159,14 @@ impl Reader<'_> {
             else {
                 continue;
             };
-            if format != SeedFormat::Auto && (format == SeedFormat::Sqlite) != (engine == Engine::Sqlite) {
+            let fits = match format {
+                SeedFormat::Auto | SeedFormat::Plain => true,
+                SeedFormat::Custom | SeedFormat::Directory => engine == Engine::Postgres,
+                SeedFormat::Sqlite => engine == Engine::Sqlite,
+            };
+            if !fits {
                 let message = format!("`seeds.{name}.format` does not go with its engine");
-                let help = "engine sqlite takes format sqlite; engine postgres takes plain, custom or directory";
+                let help = "engine sqlite takes sqlite or plain; engine postgres takes plain, custom or directory";
                 self.problems.push(Problem::new(seed.span("format"), message, "").help(help));
             }
             seeds.insert(name, Seed { engine, path: self.around.path(path.text), format });

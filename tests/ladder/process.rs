@@ -1,1 +1,0 @@
-//! Tests of process: see the module docs of what is tested.

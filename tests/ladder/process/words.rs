@@ -1,0 +1,46 @@
+//! The one comment, whatever people do around it.
+
+use super::rig::{ACTOR, PATIENCE, Rig, Setup};
+use crate::wait::eventually;
+
+#[tokio::test]
+async fn a_deleted_comment_is_written_anew_with_the_next_news() {
+    let mut rig = Rig::start(Setup::sqlite()).await;
+    let number = rig.open("Talked about", vec![]).await;
+    rig.until_ready(number).await;
+    let old = rig.comments(number).await.remove(0).id;
+    rig.github.repo().delete_comment(old, ACTOR).await.unwrap();
+    rig.push(number, "News", vec![]).await;
+    rig.until_ready(number).await;
+    eventually("another comment is there", PATIENCE, async || {
+        rig.comments(number).await.iter().any(|comment| comment.id != old)
+    })
+    .await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn one_comment_is_found_again_behind_a_hundred_others_even_without_our_notes() {
+    let mut rig = Rig::start(Setup::sqlite()).await;
+    rig.kill9_controller();
+    let number = rig.open("Debated", vec![]).await;
+    for at in 0..110 {
+        rig.github.repo().comment(number, ACTOR, &format!("Remark {at}")).await.unwrap();
+    }
+    rig.launch().await;
+    rig.until_ready(number).await;
+    let ours = rig.comments(number).await.remove(0).id;
+    rig.close(number).await;
+    rig.until_gone(number).await;
+
+    // The store is lost; the comment tells that it is ours.
+    rig.kill9_controller();
+    for file in ["kagero.db", "kagero.db-wal", "kagero.db-shm"] {
+        let _ = std::fs::remove_file(rig.state_dir().join(file));
+    }
+    rig.github.repo().reopen(number, ACTOR).await.unwrap();
+    rig.launch().await;
+    rig.until_ready(number).await;
+    assert_eq!(rig.comments(number).await.remove(0).id, ours);
+    rig.finish().await;
+}
