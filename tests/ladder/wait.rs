@@ -82,6 +82,11 @@ pub fn came_true(deadline: Duration, mut condition: impl FnMut() -> bool) -> boo
     }
 }
 
+/// Between two looks of a loop that has a deadline of its own.
+pub async fn look_again() {
+    tokio::time::sleep(PACE).await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,9 +131,4 @@ mod tests {
         let payload = failure.into_panic();
         payload.downcast_ref::<String>().expect("a panic with a text").clone()
     }
-}
-
-/// Between two looks of a loop that has a deadline of its own.
-pub async fn look_again() {
-    tokio::time::sleep(PACE).await;
 }

@@ -2,7 +2,6 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
-use std::time::Duration;
 
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
