@@ -32,7 +32,8 @@ async fn a_pull_request_reads_neither_anothers_files_nor_anothers_tables_nor_our
 async fn a_pull_request_reads_neither_anothers_files_nor_anothers_database_file() {
     let mut rig = Rig::start(Setup::sqlite()).await;
     let mut victim = with_a_victim(&mut rig).await;
-    victim.push(PathBuf::from(rig.databases().await.remove(0)).join("db.sqlite"));
+    let database = PathBuf::from(rig.databases().await.remove(0));
+    victim.push(find(&database, "db.sqlite").expect("it has a database file"));
     assert!(victim.iter().all(|path| path.is_file()), "{victim:?}");
     let read = "import os, sqlite3\nfile = sqlite3.connect(os.environ['DATABASE_URL'][9:])";
     let script =
