@@ -54,7 +54,8 @@ endif
 
 .PHONY: bench
 bench: ## Measure (ARGS="start gateway": only these)
-	@tools/setup bench
+	@tools/setup demo bench
+	@cargo build $(LEAN) --release --example shop
 	@cargo bench $(LEAN) --bench measure -- $(ARGS)
 
 .PHONY: setup
