@@ -54,7 +54,7 @@ endif
 
 .PHONY: bench
 bench: ## Measure (ARGS="start gateway": only these)
-	@tools/setup demo bench
+	@tools/setup bench
 	@cargo build $(LEAN) --release --example shop
 	@cargo bench $(LEAN) --bench measure -- $(ARGS)
 
