@@ -17,7 +17,7 @@ use crate::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
 use crate::domain::step::{Failure, Plan, Step, Waiting};
 use crate::domain::time::Timestamp;
 use crate::forge::RepoRef;
-use crate::plan::{Ground, Seat, desired, plan};
+use crate::plan::{Ground, Seat, choose_hosts, desired, plan};
 use crate::report::derive::{Facts, view};
 use crate::report::say::{Sayings, is_spoken_of, say};
 use crate::report::view::EnvView;
@@ -189,9 +189,7 @@ pub fn decide(
 /// A row for a pull request that holds nothing yet but is spoken of.
 fn note(known: &Known) -> Step {
     let name = known.pull.as_ref().map_or("", |pull| pull.repo.name.as_str());
-    let plain = HostLabel::derive(name, known.key, None);
-    let label = if known.taken.contains(&plain) { HostLabel::derive_unique(name, known.key, None) } else { plain };
-    Step::Note { hosts: vec![crate::domain::ledger::Host { label, service: None }] }
+    Step::Note { hosts: choose_hosts(name, known.key, &[], &[], &known.taken) }
 }
 
 /// Whether nothing will happen here until something changes outside.

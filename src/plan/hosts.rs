@@ -8,7 +8,7 @@ use crate::domain::policy::Service;
 
 /// The host names for the public services. Names that the environment has already are kept; a name that
 /// another environment has is replaced by one with a digest.
-pub(super) fn choose(
+pub fn choose(
     repo_name: &str,
     key: EnvKey,
     services: &[Service],

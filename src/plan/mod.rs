@@ -12,6 +12,7 @@ mod teardown;
 
 pub use admission::{Applicant, Seat, Seated, admit};
 pub use desired::{Ground, desired};
+pub use hosts::choose as choose_hosts;
 pub use provision::current_attempt;
 
 use crate::domain::desired::Desired;
