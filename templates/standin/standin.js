@@ -63,7 +63,9 @@ function keep(old, fresh) {
 showTimes();
 setInterval(showTimes, 5000);
 const source = new EventSource(document.body.dataset.live);
-source.addEventListener("changed", readAgain);
+source.addEventListener("changed", (event) => {
+  if (event.data !== document.querySelector("#live")?.dataset.version) readAgain();
+});
 source.addEventListener("error", () => { document.querySelector(".offline").hidden = false; });
 source.addEventListener("open", () => {
   const offline = document.querySelector(".offline");

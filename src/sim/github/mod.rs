@@ -135,6 +135,11 @@ impl Shared {
     fn changed(&self) {
         self.versions.send_modify(|version| *version += 1);
     }
+
+    /// Of what there is to show. Taken before it is read, so that it is never newer than what was read.
+    fn version(&self) -> u64 {
+        *self.versions.borrow()
+    }
 }
 
 impl Standin {

@@ -104,3 +104,21 @@ async fn a_form_of_another_site_is_refused() {
     assert_eq!(post("http://evil.example".to_owned()).await.unwrap().status(), 403);
     assert_eq!(post(client.standin.web_url()).await.unwrap().status(), 303);
 }
+
+#[tokio::test]
+async fn a_change_between_the_page_and_its_stream_is_not_lost() {
+    let client = Client::start().await;
+    let number = client.open("a").await;
+    let shown = |page: &str| {
+        let (_, rest) = page.split_once("id=\"live\" data-version=\"").unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    };
+    let path = format!("/kumo/shop/pull/{number}");
+    let before = shown(&text(&client, &path).await);
+    client.standin.repo().comment(number, "mika", "in between").await.unwrap();
+    let mut stream = client.web(Method::GET, "/kumo/shop/live").send().await.unwrap();
+    let first = String::from_utf8(stream.chunk().await.unwrap().unwrap().to_vec()).unwrap();
+    let after = shown(&text(&client, &path).await);
+    assert_ne!(after, before);
+    assert!(first.contains(&format!("event: changed\ndata: {after}\n")), "{first}");
+}

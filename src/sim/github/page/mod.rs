@@ -112,9 +112,10 @@ async fn asset(Path(name): Path<String>) -> Response {
     }
 }
 
-/// Says that something has changed; the page then reads itself again.
+/// The version of what there is to show, at once and at each change: a page that shows another one reads itself
+/// again, so that a change between the page and this stream is not lost.
 async fn live(State(pages): State<Arc<Pages>>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let versions = WatchStream::from_changes(pages.shared.versions.subscribe());
+    let versions = WatchStream::new(pages.shared.versions.subscribe());
     let events = versions.map(|version| Ok(Event::default().event("changed").data(version.to_string())));
     Sse::new(events).keep_alive(KeepAlive::default())
 }

@@ -179,6 +179,7 @@ pub(super) async fn pulls(
     Path((owner, name)): Path<(String, String)>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Html<String>, PageError> {
+    let version = pages.shared.version();
     let world = pages.shared.world.lock().await;
     let operator = Operator::new(&pages.shared, &owner, &name);
     let repo = operator.repository(&world)?;
@@ -196,6 +197,7 @@ pub(super) async fn pulls(
     pages.render(
         "pulls.html",
         context! {
+            version => version,
             repo => repo.full_name(),
             viewer => &pages.shared.config.viewer,
             dashboard => pages.shared.config.dashboard.as_deref(),
@@ -214,6 +216,7 @@ pub(super) async fn pull(
     State(pages): State<Arc<Pages>>,
     Path((owner, name, number)): Path<(String, String, u64)>,
 ) -> Result<Html<String>, PageError> {
+    let version = pages.shared.version();
     let mut world = pages.shared.world.lock().await;
     let me = Person::from(&world.user(&pages.shared.config.viewer));
     let operator = Operator::new(&pages.shared, &owner, &name);
@@ -233,6 +236,7 @@ pub(super) async fn pull(
     pages.render(
         "pull.html",
         context! {
+            version => version,
             repo => repo.full_name(),
             viewer => &pages.shared.config.viewer,
             me => Value::from(Serde(me)),
