@@ -52,6 +52,7 @@ impl Rollouts {
         self.candidate = Some(Rollout {
             task: task.digest(),
             commit: task.commit.clone(),
+            database: task.database.clone(),
             phase: RolloutPhase::Working,
             stages: Vec::new(),
             services: task.services.iter().map(waiting).collect(),

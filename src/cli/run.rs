@@ -27,6 +27,7 @@ use crate::controller::{Controller, Desk, Tuning, World};
 use crate::domain::assignment::SandboxLevel;
 use crate::domain::id::SeedName;
 use crate::domain::policy::{Engine, Policy};
+use crate::domain::step::Step;
 use crate::forge::Forge as _;
 use crate::forge::budget::{WriteBudget, WriteLimits};
 use crate::forge::github::{Github, GithubConfig};
@@ -36,7 +37,7 @@ use crate::http::webhook::{self, Intake, Limits};
 use crate::http::{auth, router};
 use crate::seed::golden::{Golden, SeedFormat as GoldenFormat};
 use crate::seed::role::RoleLimits;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How long answers under way may take to end at a stop.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
@@ -115,8 +116,7 @@ impl Running {
             policy: ArcSwap::from_pointee(policy),
             secrets: server.secrets.iter().map(|(name, secret)| (name.clone(), secret.value.clone())).collect(),
             holder: format!("{}-{}", std::process::id(), hex::encode(rand::random::<[u8; 4]>())),
-            // The pause between two edits of one comment is the plan's; here only the totals count.
-            writes: Mutex::new(WriteBudget::new(WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() })),
+            writes: Mutex::new(write_budget(&store).await.context("the store could not be read")?),
         };
         let workers = usize::try_from(server.builds.max(1)).unwrap_or(1).max(Tuning::default().workers);
         let tuning = Tuning { workers, resync: around.resync };
@@ -170,6 +170,14 @@ impl Running {
         }
         Ok(())
     }
+}
+
+/// What may still be written on GitHub: what was written before a restart counts too. The pause between two edits
+/// of one comment is the plan's; here only the totals count.
+async fn write_budget(store: &Store) -> Result<WriteBudget, StoreError> {
+    let limits = WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() };
+    let most = u32::try_from(limits.per_hour).unwrap_or(u32::MAX);
+    Ok(WriteBudget::resume(limits, store.last_calls(&Step::WRITING, most).await?))
 }
 
 /// Makes the state directory, readable by its owner only, and gives its canonical path.

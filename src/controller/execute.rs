@@ -97,6 +97,7 @@ pub async fn step(world: &World, lease: &Lease, known: &Known, step: &Step) -> R
             tracing::info!(env.key = %lease.key, database.id = %id, "database asked for");
             Ok(())
         }
+        Step::Retire { token } => Ok(world.store.answer(lease, token, &Answer::Retired).await?),
         Step::Assign { intent, agent, task, database } => {
             let assignment = fill_in(world, known, task, database.as_ref()).await?;
             world.store.record_intent(lease, intent).await?;

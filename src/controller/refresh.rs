@@ -27,18 +27,27 @@ pub enum RefreshError {
 /// Reads one pull request and what belongs to it.
 pub async fn pull(world: &World, repo: &RepoRef, number: PrNumber) -> Result<PullFacts, RefreshError> {
     let facts = world.forge.pull(repo, number).await?;
-    world.store.put_pull(&facts).await?;
     if facts.state != PullState::Open {
-        // A request to destroy is answered by the close: reopening begins anew.
-        let pins = world.store.pins(facts.key).await?;
-        if pins.destroy_requested_at.is_some() {
-            world.store.put_pins(facts.key, &Pins { destroy_requested_at: None, ..pins }).await?;
-        }
+        // Before the fact itself: a crash in between repeats both.
+        note_close(world, &facts).await?;
     }
+    world.store.put_pull(&facts).await?;
     if facts.state == PullState::Open {
         config(world, repo, &facts).await?;
     }
     Ok(facts)
+}
+
+/// A close answers a request to destroy and ends an expiry: reopening begins anew.
+async fn note_close(world: &World, facts: &PullFacts) -> Result<(), StoreError> {
+    let was_open = world.store.pull(facts.key).await?.is_some_and(|before| before.state == PullState::Open);
+    let pins = world.store.pins(facts.key).await?;
+    let closed_at = if was_open { Some(facts.read_at) } else { pins.closed_at };
+    let noted = Pins { destroy_requested_at: None, closed_at, ..pins.clone() };
+    if noted != pins {
+        world.store.put_pins(facts.key, &noted).await?;
+    }
+    Ok(())
 }
 
 /// Reads the configuration for a pull request's head and base.

@@ -41,9 +41,11 @@ pub struct Task {
 }
 
 impl Task {
-    /// Identifies the task: equal digests mean that there is nothing to do.
+    /// Identifies the task: equal digests mean that there is nothing to do. The address that the commit is
+    /// fetched from is no part of it: a renamed repository changes nothing that runs.
     pub fn digest(&self) -> TaskDigest {
-        let text = serde_json::to_string(self).unwrap_or_default();
+        let source = Source { url: String::new(), ..self.source.clone() };
+        let text = serde_json::to_string(&Self { source, ..self.clone() }).unwrap_or_default();
         TaskDigest(digest(&["task", &text], 32))
     }
 }
@@ -125,6 +127,9 @@ pub struct Rollout {
     pub task: TaskDigest,
     /// Its commit.
     pub commit: CommitSha,
+    /// Name of the database that it works with, if any.
+    #[serde(default)]
+    pub database: Option<String>,
     /// Where it stands.
     pub phase: RolloutPhase,
     /// Finished and running steps in order.

@@ -104,6 +104,8 @@ pub enum Answer {
     Accepted(String),
     /// Refused, with the reason.
     Refused(String),
+    /// It was there, and was taken away on purpose: no failure.
+    Retired,
 }
 
 /// An idempotency token: at most 64 ASCII characters.
@@ -183,6 +185,13 @@ impl Ledger {
     /// Intents about one thing, oldest first.
     pub fn intents_for<'a>(&'a self, role: &'a Role) -> impl DoubleEndedIterator<Item = &'a Intent> {
         self.intents.iter().filter(move |intent| intent.role == *role)
+    }
+
+    /// The proof that a task serves, unless the machine has been asked for anew since: what was seen through
+    /// the gateway then says nothing of the machine that runs now (I23).
+    pub fn proof_of(&self, task: &TaskDigest) -> Option<&Proof> {
+        let asked_at = self.intents_for(&Role::Machine).map(|intent| intent.asked_at).max().unwrap_or_default();
+        self.proven.as_ref().filter(|proof| proof.task == *task && proof.at >= asked_at)
     }
 
     /// Whether anything of this generation may exist.

@@ -93,6 +93,10 @@ pub struct Pins {
     pub approved_sha: Option<CommitSha>,
     /// An operator asked for the environment to go although the pull request is open.
     pub destroy_requested_at: Option<Timestamp>,
+    /// When the pull request was last read closed after having been open: whoever closes and reopens it asks
+    /// anew for what has expired.
+    #[serde(default)]
+    pub closed_at: Option<Timestamp>,
     /// Counts requests to reset the database; a rise means that one is due.
     pub resets: u32,
 }

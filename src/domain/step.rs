@@ -3,7 +3,7 @@
 use super::assignment::{Task, TaskDigest};
 use super::desired::DatabaseSpec;
 use super::id::{CommitSha, DatabaseId, Generation, HostLabel, MachineId, ServiceName};
-use super::ledger::{DeploymentState, Host, Intent, Left};
+use super::ledger::{DeploymentState, Host, Intent, Left, Token};
 use super::observed::Tags;
 use super::owned::Owned;
 use super::time::Timestamp;
@@ -38,6 +38,11 @@ pub enum Step {
         tags: Tags,
         /// Which database.
         database: DatabaseSpec,
+    },
+    /// Note that a machine that is gone was taken away on purpose, so that it does not count as one that died.
+    Retire {
+        /// The intent that it came from.
+        token: Token,
     },
     /// Give the agent its task.
     Assign {
@@ -101,6 +106,9 @@ pub enum Step {
 }
 
 impl Step {
+    /// The kinds that write on GitHub.
+    pub const WRITING: [&str; 3] = ["comment", "create-deployment", "set-deployment"];
+
     /// A short name for journals, logs and metrics.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -108,6 +116,7 @@ impl Step {
             Self::Note { .. } => "note",
             Self::LaunchMachine { .. } => "launch-machine",
             Self::PrepareDatabase { .. } => "prepare-database",
+            Self::Retire { .. } => "retire",
             Self::Assign { .. } => "assign",
             Self::Probe { .. } => "probe",
             Self::Leave { .. } => "leave",

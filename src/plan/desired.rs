@@ -70,7 +70,7 @@ pub fn desired(ground: Ground<'_>) -> Desired {
         if matches!(ledger.standing, Standing::Leaving(_)) {
             return Desired::Gone(GoneReason::Superseded);
         }
-        if let Some(why) = stays_away(ledger, pull) {
+        if let Some(why) = stays_away(ledger, pull, ground.pins) {
             return Desired::Gone(why);
         }
     }
@@ -131,13 +131,14 @@ fn max_age(ground: &Ground<'_>) -> std::time::Duration {
     }
 }
 
-/// An environment that has expired stays away until its pull request changes: a leftover label or a late
-/// webhook does not bring it back.
-fn stays_away(ledger: &Ledger, pull: &PullFacts) -> Option<GoneReason> {
+/// An environment that has expired stays away until its pull request gets a new commit or is closed and
+/// reopened: a leftover label or a late webhook does not bring it back.
+fn stays_away(ledger: &Ledger, pull: &PullFacts, pins: &Pins) -> Option<GoneReason> {
     let left = ledger.left.as_ref()?;
     let expired = left.why == GoneReason::Expired;
-    let unchanged = left.head_sha.as_ref().is_some_and(|sha| *sha == pull.head_sha);
-    (ledger.is_released() && expired && unchanged).then_some(GoneReason::Expired)
+    let pushed = left.head_sha.as_ref().is_none_or(|sha| *sha != pull.head_sha);
+    let reopened = pins.closed_at.is_some_and(|at| at > left.at);
+    (ledger.is_released() && expired && !pushed && !reopened).then_some(GoneReason::Expired)
 }
 
 fn is_allowed_repository(pull: &PullFacts, policy: &Policy) -> bool {

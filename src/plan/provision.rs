@@ -53,7 +53,7 @@ pub(super) fn sleep(spec: &EnvSpec, seen: &Observed, asked: Option<&Ledger>, pol
             }
         }
         Seen::Unknown(doubt) => draft.waiting.push(Waiting::Knowledge(format!("machines: {doubt}"))),
-        Seen::Absent => {}
+        Seen::Absent => draft.retire(),
     }
     draft.finish()
 }
@@ -112,6 +112,14 @@ impl<'a> Draft<'a> {
         self.waiting.push(waiting);
     }
 
+    /// The machine is gone because nothing was to run.
+    fn retire(&mut self) {
+        let last = self.ledger.intents_for(&Role::Machine).next_back();
+        if let Some(Intent { token, answer: Some(Answer::Accepted(_)), .. }) = last {
+            self.steps.push(Step::Retire { token: token.clone() });
+        }
+    }
+
     /// The machine to work with, if it is up; otherwise what leads to one.
     fn machine(&mut self) -> Option<Machine> {
         let machines: &[Machine] = match &self.seen.machines {
@@ -155,9 +163,9 @@ impl<'a> Draft<'a> {
             (None, _) => 1,
             (Some(intent), Some(_)) if self.seen.at.since(intent.asked_at) >= LIVED => intent.attempt,
             (Some(intent), Some(_)) => intent.attempt + 1,
-            // Refused, or accepted and now proven absent: dead. Without an answer it may be asked again.
+            // Refused, retired, or accepted and now proven absent: dead. Without an answer it may be asked again.
             (Some(intent), None) => match &intent.answer {
-                Some(Answer::Accepted(_) | Answer::Refused(_)) => intent.attempt + 1,
+                Some(Answer::Accepted(_) | Answer::Refused(_) | Answer::Retired) => intent.attempt + 1,
                 None => intent.attempt,
             },
         };
@@ -199,7 +207,7 @@ impl<'a> Draft<'a> {
             (None, _) => 1,
             (Some(intent), Some(_)) => intent.attempt + 1,
             (Some(intent), None) => match &intent.answer {
-                Some(Answer::Accepted(_) | Answer::Refused(_)) => intent.attempt + 1,
+                Some(Answer::Accepted(_) | Answer::Refused(_) | Answer::Retired) => intent.attempt + 1,
                 None => intent.attempt,
             },
         };
@@ -247,6 +255,7 @@ impl<'a> Draft<'a> {
             }
             OnAgent::Unheard => self.assign(address, task),
         }
+        self.drop_unused_databases(status);
     }
 
     fn assign(&mut self, agent: String, task: Task) {
@@ -256,22 +265,32 @@ impl<'a> Draft<'a> {
     }
 
     fn served(&mut self, digest: &TaskDigest) {
-        let proven = self.ledger.proven.as_ref().is_some_and(|proof| proof.task == *digest);
         match (&self.spec.probe, self.spec.hosts.first()) {
-            (Some(path), Some(host)) if !proven => {
+            (Some(path), Some(host)) if self.ledger.proof_of(digest).is_none() => {
                 self.steps.push(Step::Probe { host: host.label.clone(), path: path.clone(), task: digest.clone() });
-                return;
             }
             _ => self.settled = true,
         }
-        self.drop_replaced_databases();
     }
 
-    /// Databases of this environment that nothing uses any more, now that the new version serves.
-    fn drop_replaced_databases(&mut self) {
+    /// Databases of this environment that nothing uses: neither what is wanted, nor what still serves or is
+    /// being worked on until then.
+    fn drop_unused_databases(&mut self, status: &AgentStatus) {
         let Some(databases) = self.seen.databases.present() else { return };
-        let wanted = self.spec.database.as_ref().map(|database| database.name.as_str());
-        for database in databases.iter().filter(|database| Some(database.name.as_str()) != wanted) {
+        // Until the new version is proven, the old one may still be asked.
+        if self.steps.iter().any(|step| matches!(step, Step::Probe { .. })) {
+            return;
+        }
+        // What an agent does not tell of may be in use.
+        let rollouts = || status.serving.iter().chain(&status.candidate);
+        if self.spec.database.is_some() && rollouts().any(|rollout| rollout.database.is_none()) {
+            return;
+        }
+        let used: Vec<&str> = rollouts()
+            .filter_map(|rollout| rollout.database.as_deref())
+            .chain(self.spec.database.as_ref().map(|database| database.name.as_str()))
+            .collect();
+        for database in databases.iter().filter(|database| !used.contains(&database.name.as_str())) {
             let (step, waiting) = drop_database(database, self.ledger, self.policy);
             self.steps.extend(step);
             self.waiting.push(waiting);
@@ -286,8 +305,9 @@ impl<'a> Draft<'a> {
 
     /// Why no further attempt is made, if so (I16).
     fn exhausted(&self, role: &Role, attempt: u32) -> Option<String> {
-        let recent =
-            self.ledger.intents_for(role).filter(|intent| intent.attempt < attempt && self.is_recent(intent.asked_at));
+        let recent = self.ledger.intents_for(role).filter(|intent| {
+            intent.attempt < attempt && intent.answer != Some(Answer::Retired) && self.is_recent(intent.asked_at)
+        });
         let limit = usize::try_from(self.policy.limits.attempts).unwrap_or(usize::MAX);
         if recent.count() < limit {
             return None;

@@ -70,14 +70,28 @@ pub fn view(facts: Facts<'_>) -> EnvView {
         detail: detail(&facts, failure.map(|failure| failure.reason.as_str())),
         log_tail: failure.map(|failure| failure.log_tail.clone()).unwrap_or_default(),
         seed: spec.and_then(|spec| spec.database.as_ref()).map(|database| database.seed.to_string()),
-        ready_after_ms: ledger.and_then(|ledger| {
-            let proof = ledger.proven.as_ref()?;
-            u64::try_from(proof.at.since(ledger.enrolled_at).as_millis()).ok()
-        }),
+        ready_after_ms: ledger.and_then(ready_after_ms),
         at: seen.at,
         phase,
         url,
     }
+}
+
+/// How long the newest version took: the first one from the environment's beginning, one that was pushed later
+/// from its task, one that was woken or brought back from its machine.
+fn ready_after_ms(ledger: &Ledger) -> Option<u64> {
+    let proof = ledger.proven.as_ref()?;
+    let asked = |role: &Role| ledger.intents_for(role).next_back().map(|intent| (intent.attempt, intent.asked_at));
+    let rollouts = ledger.intents.iter().filter(|intent| matches!(intent.role, Role::Rollout(_))).count();
+    let pushed = asked(&Role::Rollout(proof.task.clone())).filter(|_| rollouts > 1).map(|(_, at)| at);
+    let woken = asked(&Role::Machine).filter(|(attempt, _)| *attempt > 1).map(|(_, at)| at);
+    let began = match (pushed, woken) {
+        // A machine that was asked for before the task had nothing to do with it.
+        (Some(pushed), Some(woken)) if woken > pushed => woken,
+        (Some(pushed), _) => pushed,
+        (None, woken) => woken.unwrap_or(ledger.enrolled_at),
+    };
+    u64::try_from(proof.at.since(began).as_millis()).ok()
 }
 
 /// A commit that nobody has approved is not spoken of as if it ran, nor deployed.
@@ -117,10 +131,11 @@ fn phase(facts: &Facts<'_>, spec: Option<&EnvSpec>) -> Phase {
             (true, Some(_)) => Phase::UpdateFailed,
             (true, None) => Phase::Failed,
             (false, serving) => {
-                let proven = facts.ledger.and_then(|ledger| ledger.proven.as_ref()).map(|proof| &proof.task);
+                let proven =
+                    |rollout: &Rollout| facts.ledger.is_some_and(|ledger| ledger.proof_of(&rollout.task).is_some());
                 let wanted = spec.map(|spec| &spec.task.commit);
                 match serving {
-                    Some(rollout) if Some(&rollout.task) == proven && Some(&rollout.commit) == wanted => Phase::Ready,
+                    Some(rollout) if proven(rollout) && Some(&rollout.commit) == wanted => Phase::Ready,
                     Some(rollout) if Some(&rollout.commit) != wanted => Phase::Updating,
                     Some(_) | None => Phase::Building,
                 }
@@ -209,10 +224,10 @@ fn stages(facts: &Facts<'_>, spec: &EnvSpec, agent: Option<&AgentStatus>, failed
         stages.push(StageView { name: stage.as_str().to_owned(), state, took_ms });
     }
     if spec.probe.is_some() {
-        let proven = facts.ledger.and_then(|ledger| ledger.proven.as_ref()).is_some_and(|proof| {
-            agent
-                .and_then(|agent| agent.serving.as_ref())
-                .is_some_and(|serving| serving.task == proof.task && serving.commit == spec.task.commit)
+        let serving = agent.and_then(|agent| agent.serving.as_ref());
+        let proven = serving.is_some_and(|serving| {
+            serving.commit == spec.task.commit
+                && facts.ledger.is_some_and(|ledger| ledger.proof_of(&serving.task).is_some())
         });
         let probing = facts.plan.steps.iter().any(|step| matches!(step, Step::Probe { .. }));
         let state = match (proven, probing) {

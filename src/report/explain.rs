@@ -92,7 +92,7 @@ pub fn step(step: &Step) -> String {
         Step::DropDatabase(database) => database.name().to_owned(),
         Step::CreateDeployment { sha } => sha.short().to_owned(),
         Step::SetDeployment { id, state, .. } => format!("{id} to {state:?}"),
-        Step::Note { .. } | Step::Release { .. } | Step::Comment { .. } => String::new(),
+        Step::Note { .. } | Step::Retire { .. } | Step::Release { .. } | Step::Comment { .. } => String::new(),
     };
     if about.is_empty() { step.kind().to_owned() } else { format!("{}: {about}", step.kind()) }
 }

@@ -196,10 +196,15 @@ fn age_ends_an_environment_without_github_and_a_push_brings_it_back() {
         c.ledger = Some(row);
     };
     assert_eq!(Case::new().with(left).verdict(), gone(GoneReason::Expired));
+    let closed_before = Case::new().with(left).with(|c| c.pins.closed_at = Some(Timestamp(c.now.0 - 1)));
+    assert_eq!(closed_before.verdict(), gone(GoneReason::Expired));
     let pushed = Case::new().with(left).with(|c| c.pull = pull(PullState::Open, 'b'));
-    match pushed.verdict() {
-        Desired::Running(spec) => assert_eq!(spec.generation, Generation(2)),
-        other => panic!("{other:?}"),
+    let reopened = Case::new().with(left).with(|c| c.pins.closed_at = Some(Timestamp(c.now.0 + 1)));
+    for back in [pushed, reopened] {
+        match back.verdict() {
+            Desired::Running(spec) => assert_eq!(spec.generation, Generation(2)),
+            other => panic!("{other:?}"),
+        }
     }
 }
 

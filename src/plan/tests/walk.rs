@@ -3,7 +3,7 @@
 use super::world::{Fate, World};
 use super::{pull, sha};
 use crate::domain::assignment::Stage;
-use crate::domain::id::{EnvUid, Generation, InstallId};
+use crate::domain::id::{EnvUid, Generation, InstallId, RepoName};
 use crate::domain::ledger::Role;
 use crate::domain::observed::{DatabaseState, MachineState};
 use crate::domain::policy::OnPush;
@@ -70,6 +70,23 @@ fn a_push_that_resets_data_drops_the_old_database_only_once_the_new_version_is_p
     }
     assert_eq!(world.databases.len(), 1);
     assert_ne!(world.databases[0].name, old);
+}
+
+#[test]
+fn failing_pushes_that_reset_data_keep_no_more_than_the_old_and_the_newest_database() {
+    let mut world = World::new();
+    world.config.database.as_mut().unwrap().on_push = OnPush::Reset;
+    world.settle();
+    let serving = world.databases[0].name.clone();
+    world.fate = Fate::FailsAt(Stage::Build);
+    for head in ['b', 'c', 'd'] {
+        world.pull = pull(PullState::Open, head);
+        world.settle();
+        let names: Vec<&str> = world.databases.iter().map(|database| database.name.as_str()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert!(names.contains(&serving.as_str()), "{names:?}");
+        assert!(names.iter().any(|name| name.ends_with(&head.to_string().repeat(8))), "{names:?}");
+    }
 }
 
 #[test]
@@ -236,4 +253,39 @@ fn a_draft_keeps_its_data_and_wakes_again() {
     world.pull.draft = false;
     world.settle();
     assert_eq!((world.machines.len(), world.databases.len()), (1, 1));
+}
+
+#[test]
+fn falling_asleep_again_and_again_is_no_failure() {
+    let mut world = World::new();
+    for _ in 0..6 {
+        world.pull.draft = true;
+        world.settle();
+        assert!(world.machines.is_empty());
+        world.pull.draft = false;
+        let plan = world.settle();
+        assert!(!plan.waiting.iter().any(|waiting| matches!(waiting, Waiting::Failed(_))), "{plan:?}");
+        assert_eq!(world.machines.len(), 1);
+    }
+}
+
+#[test]
+fn a_machine_that_was_asked_for_anew_is_proven_anew() {
+    let mut world = World::new();
+    world.settle();
+    world.machines.clear();
+    world.agent = None;
+    world.settle();
+    assert_eq!(world.done.iter().filter(|kind| **kind == "probe").count(), 2);
+}
+
+#[test]
+fn a_renamed_repository_changes_nothing_that_runs() {
+    let mut world = World::new();
+    world.settle();
+    let before = world.done.len();
+    world.clone_url = "https://github.com/acme/renamed.git".to_owned();
+    world.pull.repo = RepoName::parse("acme/renamed").unwrap();
+    world.settle();
+    assert_eq!(world.done[before..], [] as [&str; 0]);
 }

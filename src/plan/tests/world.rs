@@ -19,6 +19,7 @@ pub(super) struct World {
     pub policy: Policy,
     pub pull: PullFacts,
     pub config: RepoConfig,
+    pub clone_url: String,
     pub ledger: Option<Ledger>,
     pub machines: Vec<Machine>,
     pub databases: Vec<Database>,
@@ -41,6 +42,7 @@ impl World {
             policy: policy(),
             pull: pull(PullState::Open, 'a'),
             config: repo_config(),
+            clone_url: "https://github.com/acme/shop.git".to_owned(),
             ledger: None,
             machines: Vec::new(),
             databases: Vec::new(),
@@ -60,7 +62,7 @@ impl World {
             ledger: self.ledger.as_ref(),
             seat: &Seat::Granted,
             taken: &std::collections::BTreeSet::new(),
-            clone_url: "https://github.com/acme/shop.git",
+            clone_url: &self.clone_url,
             policy: &self.policy,
             now: self.now,
         })
@@ -140,11 +142,16 @@ impl World {
                     read_at: self.now,
                 });
             }
+            Step::Retire { token } => {
+                let intents = &mut self.row().intents;
+                intents.iter_mut().find(|intent| intent.token == *token).unwrap().answer = Some(Answer::Retired);
+            }
             Step::Assign { intent, task, .. } => {
                 self.record(intent);
                 let rollout = Rollout {
                     task: task.digest(),
                     commit: task.commit.clone(),
+                    database: task.database.clone(),
                     phase: RolloutPhase::Healthy,
                     stages: Vec::new(),
                     services: task

@@ -45,7 +45,7 @@ fn role() -> impl Strategy<Value = Role> {
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
-    prop_oneof![text().prop_map(Answer::Accepted), text().prop_map(Answer::Refused)]
+    prop_oneof![text().prop_map(Answer::Accepted), text().prop_map(Answer::Refused), Just(Answer::Retired)]
 }
 
 pub(super) fn said() -> impl Strategy<Value = Said> {
@@ -139,8 +139,14 @@ pub(super) fn pull() -> impl Strategy<Value = PullFacts> {
 }
 
 pub(super) fn pins() -> impl Strategy<Value = Pins> {
-    (prop::option::of(sha()), prop::option::of(time()), any::<u32>())
-        .prop_map(|(approved_sha, destroy_requested_at, resets)| Pins { approved_sha, destroy_requested_at, resets })
+    (prop::option::of(sha()), prop::option::of(time()), prop::option::of(time()), any::<u32>()).prop_map(
+        |(approved_sha, destroy_requested_at, closed_at, resets)| Pins {
+            approved_sha,
+            destroy_requested_at,
+            closed_at,
+            resets,
+        },
+    )
 }
 
 fn repo_config() -> impl Strategy<Value = RepoConfig> {
