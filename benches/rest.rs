@@ -204,6 +204,7 @@ impl Agents for Fleet {
         let rollout = Rollout {
             task: task.digest(),
             commit: task.commit.clone(),
+            database: task.database.clone(),
             phase: RolloutPhase::Healthy,
             stages: Vec::new(),
             services: services.collect(),

@@ -10,6 +10,7 @@ mod config;
 mod demo;
 mod doctor;
 mod env;
+mod metrics;
 pub mod probe;
 pub mod residue;
 pub mod run;

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
+use super::metrics;
 use super::probe::{GatewayProber, HttpAgents};
 use super::secret::InstallSecret;
 use crate::agent::client::AgentClient;
@@ -86,6 +86,8 @@ impl Running {
         for warning in &server.warnings {
             tracing::warn!("{warning}");
         }
+        // Before whatever measures: a meter that is made earlier counts nothing.
+        let recorder = metrics::recorder();
         let state_dir = prepare_state_dir(&server.state_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let StoreAddress::Sqlite { path } = &server.store;
@@ -126,7 +128,7 @@ impl Running {
         let intake = Intake::new(store.inbox().clone(), secrets, clock, intake::check, intake::read, Limits::default());
         let webhook = webhook::router(Arc::new(intake));
         let token = auth::token(&state_dir).context("the API token could not be written")?;
-        let app = router::router(controller.desk(), webhook, token, metrics());
+        let app = router::router(controller.desk(), webhook, token, recorder.clone());
         let listener = tokio::net::TcpListener::bind(server.listen.http)
             .await
             .with_context(|| format!("listen.http: {} cannot be listened on", server.listen.http))?;
@@ -134,6 +136,15 @@ impl Running {
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let serving = tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(stopped).await });
+        if let Some(recorder) = recorder {
+            let stopped = stop.clone().cancelled_owned();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = stopped => {}
+                    () = metrics::upkeep(recorder) => {}
+                }
+            });
+        }
         if let Some(postgres) = postgres.clone() {
             // The first pull request should not have to wait for the seeds; what fails here is told there.
             tokio::spawn(async move {
@@ -354,10 +365,4 @@ fn loopback(address: SocketAddr) -> SocketAddr {
     } else {
         address
     }
-}
-
-/// One recorder per process; a second start in the same process shares it.
-fn metrics() -> Option<PrometheusHandle> {
-    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
-    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).clone()
 }

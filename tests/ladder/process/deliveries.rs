@@ -103,3 +103,21 @@ async fn a_github_that_answers_wrongly_tears_nothing_down() {
     rig.until_gone(number).await;
     rig.finish().await;
 }
+
+#[tokio::test]
+async fn what_went_through_is_counted_where_operators_look() {
+    let mut rig = Rig::start(Setup::sqlite()).await;
+    let number = rig.open("Counted", vec![]).await;
+    rig.until_ready(number).await;
+    let page = rig.metrics().await;
+    for counted in [
+        "kagero_gateway_requests_total{outcome=\"proxied\"}",
+        "kagero_gateway_upstream_seconds_bucket{le=\"60\"}",
+        "kagero_webhook_acknowledged_seconds_bucket{le=\"60\"}",
+    ] {
+        let line = page.lines().find(|line| line.starts_with(counted)).unwrap_or_else(|| panic!("{counted}: {page}"));
+        let count: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(count > 0, "{line}");
+    }
+    rig.finish().await;
+}

@@ -54,6 +54,12 @@ impl Rig {
         serde_json::from_str(&text).map(Some).map_err(|error| format!("{error}: {text}"))
     }
 
+    /// The metrics page.
+    pub async fn metrics(&self) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.http);
+        self.client.get(url).send().await.unwrap().text().await.unwrap()
+    }
+
     /// Waits until a stage of the newest commit runs.
     pub async fn until_stage(&self, number: u64, stage: &str) {
         let head = self.head(number).await;
