@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt::{self, Display};
+use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -19,11 +20,12 @@ pub enum LogStyle {
     Json,
 }
 
-/// Sends logs to standard error. `KAGERO_LOG` takes a filter such as `info,kagero::controller=debug`.
+/// Sends logs to standard error, coloured on a terminal only and never with `NO_COLOR`. `KAGERO_LOG` takes a filter such as `info,kagero::controller=debug`.
 pub fn init(style: LogStyle) {
     let filter = EnvFilter::try_from_env("KAGERO_LOG").unwrap_or_else(|_| EnvFilter::new("info,hyper=warn,sqlx=warn"));
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
     // A second initialisation, in one process, keeps the first.
     let _ = match style {
         LogStyle::Text => registry.with(layer).try_init(),
