@@ -381,6 +381,7 @@ fn routes_to(upstream: SocketAddr, routes: usize) -> HashMap<Box<str>, Arc<Route
         detail: None,
         log_tail: Vec::new(),
         seed: None,
+        removed: None,
         ready_after_ms: None,
         at: Timestamp(0),
     });

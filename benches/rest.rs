@@ -107,7 +107,7 @@ fn policy() -> Policy {
         domain: "preview.test".to_owned(),
         link: LinkBase { scheme: "https".to_owned(), port: None },
         repositories: vec!["acme/*".to_owned()],
-        limits: Limits { environments: 100_000, per_repository: 100_000, attempts: 3 },
+        limits: Limits { environments: 100_000, per_repository: 100_000, builds: 100, attempts: 3 },
         pace: Pace {
             busy: Duration::from_millis(100),
             idle: Duration::from_secs(15),

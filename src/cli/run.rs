@@ -22,7 +22,9 @@ use crate::cloud::local::databases::{
 };
 use crate::cloud::local::machines::{LocalMachines, LocalOptions};
 use crate::config::Server;
-use crate::config::server::{Compute, PostgresServer, SandboxRule, Seed, SeedFormat, Store as StoreAddress};
+use crate::config::server::{
+    Compute, Front as ServerFront, PostgresServer, SandboxRule, Seed, SeedFormat, Store as StoreAddress,
+};
 use crate::controller::{Controller, Desk, Tuning, World};
 use crate::domain::assignment::SandboxLevel;
 use crate::domain::id::SeedName;
@@ -31,7 +33,7 @@ use crate::domain::step::Step;
 use crate::forge::Forge as _;
 use crate::forge::budget::{WriteBudget, WriteLimits};
 use crate::forge::github::{Github, GithubConfig};
-use crate::gateway::{Gateway, GatewayConfig, GatewayHandle, RouteTable, Scheme};
+use crate::gateway::{Front, Gateway, GatewayConfig, GatewayHandle, RouteTable, Scheme};
 use crate::http::intake;
 use crate::http::webhook::{self, Intake, Limits};
 use crate::http::{auth, router};
@@ -120,8 +122,7 @@ impl Running {
             holder: format!("{}-{}", std::process::id(), hex::encode(rand::random::<[u8; 4]>())),
             writes: Mutex::new(write_budget(&store).await.context("the store could not be read")?),
         };
-        let workers = usize::try_from(server.builds.max(1)).unwrap_or(1).max(Tuning::default().workers);
-        let tuning = Tuning { workers, resync: around.resync };
+        let tuning = Tuning { resync: around.resync, ..Tuning::default() };
         let controller = Controller::start(world, tuning).await.context("the controller could not be started")?;
 
         let secrets = server.github.webhook_secrets.iter().map(|secret| secret.value.clone()).collect();
@@ -342,8 +343,13 @@ pub async fn probe_github(server: &Server) -> anyhow::Result<usize> {
 
 fn gateway_config(server: &Server) -> GatewayConfig {
     let scheme = if server.gateway.link.scheme == "https" { Scheme::Https } else { Scheme::Http };
+    let front = match server.gateway.front {
+        ServerFront::Direct => Front::Direct,
+        ServerFront::LoadBalancer => Front::LoadBalancer,
+    };
     GatewayConfig {
         scheme,
+        front,
         forge_url: server.github.web_url.clone(),
         ..GatewayConfig::new(server.listen.gateway, server.gateway.domain.clone())
     }

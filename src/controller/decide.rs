@@ -9,7 +9,7 @@ use super::ports::World;
 use super::seats::Seats;
 use crate::domain::assignment::AgentStatus;
 use crate::domain::desired::{CapacityLimit, Desired, GoneReason, QueueReason};
-use crate::domain::id::{EnvKey, EnvUid, HostLabel};
+use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel};
 use crate::domain::ledger::{Ledger, Standing};
 use crate::domain::observed::Observed;
 use crate::domain::policy::Policy;
@@ -130,7 +130,9 @@ fn undecided() -> Seat {
 
 /// Since when a pull request has been waiting for a seat.
 fn since(known: &Known, now: Timestamp) -> Timestamp {
-    known.ledger.as_ref().map_or(now, |ledger| ledger.enrolled_at)
+    // The record of one that holds nothing yet. That of an earlier generation says when that one began.
+    let waiting = known.ledger.as_ref().filter(|ledger| ledger.generation == Generation::NONE);
+    waiting.map_or(now, |ledger| ledger.enrolled_at)
 }
 
 fn judge(known: &Known, seat: &Seat, policy: &Policy, now: Timestamp) -> Desired {
@@ -148,16 +150,21 @@ fn judge(known: &Known, seat: &Seat, policy: &Policy, now: Timestamp) -> Desired
     })
 }
 
-/// Steps, view and words, from what is wanted and what is seen.
+/// The steps that lead to what is wanted, if it may build.
+pub fn steps(known: &Known, want: &Desired, seen: &Observed, policy: &Policy) -> Plan {
+    plan(want, seen, known.ledger.as_ref(), known.pull.as_ref(), policy)
+}
+
+/// View and words, from what is wanted, what is seen and what is done about it.
 pub fn decide(
     known: &Known,
     want: Desired,
+    mut plan: Plan,
     seen: &Observed,
     recalled: &Recalled,
     policy: &Policy,
     now: Timestamp,
 ) -> Decision {
-    let mut plan = plan(&want, seen, known.ledger.as_ref(), known.pull.as_ref(), policy);
     if let Some(reason) = recalled.trouble.clone().filter(|_| !plan.steps.is_empty()) {
         let stage = plan.steps.first().map_or("step", Step::kind);
         plan.waiting.push(Waiting::Failed(Failure { stage, reason, log_tail: Vec::new(), service: None }));

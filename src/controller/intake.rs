@@ -1,55 +1,97 @@
 //! From stored deliveries to wakes: each says where to look, and we look.
+//!
+//! Guarantees: a delivery is marked as processed only after we have looked, or have given up in a way that the next
+//! resync makes good; looks at different targets do not wait for each other.
+//! Must not know: what follows from what is seen.
 
-use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 
+use super::backlog::{Backlog, Look, Target, pause};
 use super::ports::World;
 use super::refresh::{self, RefreshError};
 use super::resync;
 use super::state::Memory;
-use crate::domain::id::{EnvKey, RepoId};
+use crate::domain::id::{EnvKey, RepoId, digest};
+use crate::domain::pull::PullState;
 use crate::forge::webhook::{Event, Place, Touch};
 use crate::forge::{ForgeErrorKind, RepoRef};
 use crate::store::{StoreError, StoredDelivery};
 
+/// Rows read at once.
 const BATCH: u32 = 200;
+
+/// Targets looked at at once.
 const PARALLEL: usize = 8;
 
-/// What several deliveries have in common: looked at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Target {
-    Pull(EnvKey),
-    Repository(RepoId),
-    Installations,
-    Nothing,
+/// Between two looks at an inbox that nobody has announced anything in.
+const TICK: Duration = Duration::from_mins(1);
+
+/// How long a delivery is kept after it was processed: GitHub sends one again for three days at the most, and it is
+/// then known to have been processed.
+const KEPT: Duration = Duration::from_hours(7 * 24);
+
+/// Rows deleted at once, so that no webhook waits long for its commit.
+const PRUNED: u32 = 1_000;
+
+/// After an error of the store.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Works through the inbox, for ever.
+pub async fn run(world: &World, memory: &Memory) {
+    let mut arrivals = world.store.inbox().arrivals();
+    let mut backlog = Backlog::default();
+    let mut looks = FuturesUnordered::new();
+    let mut unread = true;
+    loop {
+        let mut wait = TICK;
+        if unread {
+            match read(world, &mut backlog).await {
+                Ok(Remaining::Some) => wait = Duration::ZERO,
+                Ok(Remaining::None) => unread = false,
+                Err(error) => {
+                    tracing::error!(error = %crate::telemetry::chain(&error), "the inbox could not be read");
+                    wait = STORE_PAUSE;
+                }
+            }
+        }
+        while looks.len() < PARALLEL
+            && let Some(next) = backlog.take(world.clock.now())
+        {
+            looks.push(look(world, memory, next));
+        }
+        if looks.len() < PARALLEL {
+            wait = backlog.wait(world.clock.now()).map_or(wait, |due| due.min(wait));
+        }
+        tokio::select! {
+            Some((ended, again)) = looks.next() => backlog.done(&ended, again, world.clock.now()),
+            () = tokio::time::sleep(wait) => unread = true,
+            changed = arrivals.changed() => {
+                if changed.is_err() { return }
+                unread = true;
+            }
+        }
+    }
 }
 
-/// Works through what is pending. Returns how long to wait before trying the rest again, if there is a
-/// rest.
-pub async fn drain(world: &World, memory: &Memory) -> Result<Option<Duration>, StoreError> {
-    let pending = world.store.inbox().pending(BATCH).await?;
-    if pending.is_empty() {
-        return Ok(None);
-    }
-    let full = pending.len() == BATCH as usize;
-    let mut groups: BTreeMap<Target, (Option<Place>, Vec<i64>)> = BTreeMap::new();
+/// Whether a reading has left something.
+enum Remaining {
+    Some,
+    None,
+}
+
+/// Adds what has arrived.
+async fn read(world: &World, backlog: &mut Backlog) -> Result<Remaining, StoreError> {
+    let pending = world.store.inbox().pending_after(backlog.read_up_to(), BATCH).await?;
+    let now = world.clock.now();
     for delivery in &pending {
         let (target, place) = target(delivery);
-        let group = groups.entry(target).or_default();
-        group.0 = place.or(group.0.take());
-        group.1.push(delivery.seq);
+        backlog.add(target, place, delivery.seq, now);
     }
-    let waits: Vec<Option<Duration>> = futures::stream::iter(groups)
-        .map(|(target, (place, seqs))| look(world, memory, target, place, seqs))
-        .buffer_unordered(PARALLEL)
-        .collect::<Vec<Result<Option<Duration>, StoreError>>>()
-        .await
-        .into_iter()
-        .collect::<Result<_, _>>()?;
-    let wait = waits.into_iter().flatten().min();
-    Ok(wait.or(full.then_some(Duration::ZERO)))
+    Ok(if pending.len() < BATCH as usize { Remaining::None } else { Remaining::Some })
 }
 
 fn target(delivery: &StoredDelivery) -> (Target, Option<Place>) {
@@ -57,6 +99,7 @@ fn target(delivery: &StoredDelivery) -> (Target, Option<Place>) {
         Ok(event) => match event.touches() {
             Touch::Pull(place, number) => (Target::Pull(EnvKey { repo: place.repo, pr: number }), Some(place)),
             Touch::Repository(place) => (Target::Repository(place.repo), Some(place)),
+            Touch::Branch(place, branch) => (Target::Branch(place.repo, branch), Some(place)),
             Touch::Installations => (Target::Installations, None),
             Touch::Nothing => (Target::Nothing, None),
         },
@@ -72,62 +115,95 @@ fn target(delivery: &StoredDelivery) -> (Target, Option<Place>) {
     }
 }
 
-/// Looks where a group of deliveries points, and marks them processed unless looking has to be repeated.
-async fn look(
-    world: &World,
-    memory: &Memory,
-    target: Target,
-    place: Option<Place>,
-    seqs: Vec<i64>,
-) -> Result<Option<Duration>, StoreError> {
-    let done = match target {
-        Target::Nothing => Ok(()),
-        Target::Installations => resync::repositories(world).await.map(|_| ()),
-        Target::Pull(key) => match repo_at(world, key.repo, place).await {
-            Ok(Some(repo)) => {
-                let read = refresh::pull(world, &repo, key.pr).await.map(|_| ());
-                // Part of it may have been stored even if not all could be read.
-                memory.queue.wake(key);
-                read
-            }
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        },
-        Target::Repository(id) => match repo_at(world, id, place).await {
-            Ok(Some(repo)) => resync::repository(world, memory, &repo, resync::Depth::Configurations).await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        },
-    };
-    let wait = match done {
-        Ok(()) => None,
-        Err(RefreshError::Store(error)) => return Err(error),
-        Err(RefreshError::Forge(error)) => {
-            let wait = match error.kind {
-                ForgeErrorKind::Retry | ForgeErrorKind::Garbled => Some(Duration::from_secs(2)),
-                ForgeErrorKind::SlowDown(wait) => Some(wait),
-                ForgeErrorKind::NotFound | ForgeErrorKind::Denied | ForgeErrorKind::Rejected => None,
-            };
+/// Looks, and marks the deliveries as processed unless looking has to be repeated: then after how long.
+async fn look(world: &World, memory: &Memory, look: Look) -> (Look, Option<Duration>) {
+    // A panic is a mistake of ours about one target: the others go on, and the resync finds this one.
+    let seen = AssertUnwindSafe(look_at(world, memory, &look)).catch_unwind().await;
+    let again = match seen {
+        Ok(Ok(())) => None,
+        Ok(Err(RefreshError::Store(error))) => {
+            tracing::error!(target = ?look.target, error = %crate::telemetry::chain(&error), "the store failed; trying again");
+            Some(STORE_PAUSE)
+        }
+        Ok(Err(RefreshError::Forge(error))) => {
+            let again = pause(error.kind, look.failures);
             tracing::warn!(
-                target = ?target,
+                target = ?look.target,
                 error = %error,
-                retry = wait.is_some(),
+                retry.s = again.map(|wait| wait.as_secs()),
                 "GitHub could not be read after a delivery; nothing was changed"
             );
-            wait
+            again
+        }
+        Err(_) => {
+            tracing::error!(target = ?look.target, "looking after a delivery panicked; the log has its place");
+            None
         }
     };
-    if wait.is_none() {
-        world.store.inbox().mark_processed(&seqs, world.clock.now()).await?;
+    if again.is_none()
+        && let Err(error) = world.store.inbox().mark_processed(&look.seqs, world.clock.now()).await
+    {
+        tracing::error!(error = %crate::telemetry::chain(&error), "deliveries could not be marked; they are looked at again");
+        return (look, Some(STORE_PAUSE));
     }
-    Ok(wait)
+    (look, again)
+}
+
+async fn look_at(world: &World, memory: &Memory, look: &Look) -> Result<(), RefreshError> {
+    match &look.target {
+        Target::Nothing => Ok(()),
+        Target::Installations => resync::repositories(world).await.map(|_| ()),
+        Target::Pull(key) => {
+            let Some(repo) = repo_at(world, key.repo, look.place.as_ref()).await? else { return Ok(()) };
+            let read = refresh::pull(world, &repo, key.pr).await.map(|_| ());
+            // Part of it may have been stored even if not all could be read.
+            memory.queue.wake(*key);
+            read
+        }
+        Target::Repository(id) => match repo_at(world, *id, look.place.as_ref()).await? {
+            Some(repo) => resync::repository(world, memory, &repo).await,
+            None => Ok(()),
+        },
+        Target::Branch(id, branch) => match repo_at(world, *id, look.place.as_ref()).await? {
+            Some(repo) => base_moved(world, memory, &repo, branch).await,
+            None => Ok(()),
+        },
+    }
+}
+
+/// A branch has moved. If open pull requests are based on it and its configuration is another than before, theirs is
+/// read again: one question for a push, however many pull requests there are.
+async fn base_moved(world: &World, memory: &Memory, repo: &RepoRef, branch: &str) -> Result<(), RefreshError> {
+    let open = world.store.all_pulls().await?;
+    let based: Vec<_> = open.iter().filter(|pull| pull.key.repo == repo.id && pull.base_ref == branch).collect();
+    if based.is_empty() {
+        return Ok(());
+    }
+    let text = match world.forge.file(repo, refresh::CONFIG_FILE, branch).await {
+        Ok(text) => text,
+        // Not a file that can be read as text; reading it for a pull request finds the words for it.
+        Err(error) if error.kind == ForgeErrorKind::Rejected => None,
+        Err(error) => return Err(error.into()),
+    };
+    let now = digest(&["base", text.as_deref().unwrap_or_default()], 32);
+    if memory.base_config(repo.id, branch).as_ref() == Some(&now) {
+        return Ok(());
+    }
+    for facts in based {
+        if facts.state == PullState::Open && refresh::config(world, repo, facts).await? {
+            memory.queue.wake(facts.key);
+        }
+    }
+    // Only now: a look that fails half-way is repeated as a whole.
+    memory.keep_base_config(repo.id, branch, now);
+    Ok(())
 }
 
 /// The repository, as the store knows it, or else as the delivery names it: an address to look at, whose
 /// answer must carry the same id.
-async fn repo_at(world: &World, id: RepoId, place: Option<Place>) -> Result<Option<RepoRef>, RefreshError> {
+async fn repo_at(world: &World, id: RepoId, place: Option<&Place>) -> Result<Option<RepoRef>, RefreshError> {
     if let Some(repo) = world.store.repo(id).await? {
-        let renamed = place.as_ref().is_some_and(|place| place.name != repo.name);
+        let renamed = place.is_some_and(|place| place.name != repo.name);
         if !renamed {
             return Ok(Some(repo));
         }
@@ -138,4 +214,11 @@ async fn repo_at(world: &World, id: RepoId, place: Option<Place>) -> Result<Opti
     }
     tracing::info!(repo.id = id.0, "a delivery names a repository that the App has no access to");
     Ok(None)
+}
+
+/// Deletes deliveries that nobody will ask for again.
+pub async fn prune(world: &World) -> Result<(), StoreError> {
+    let before = world.clock.now().minus(KEPT);
+    while world.store.inbox().prune(before, PRUNED).await? == u64::from(PRUNED) {}
+    Ok(())
 }

@@ -5,6 +5,8 @@
 //! memory can be lost at any moment.
 //! Must not know: HTTP, the command line, which provider or forge it works with.
 
+mod backlog;
+mod builds;
 pub mod decide;
 mod execute;
 mod fleet;
@@ -71,7 +73,13 @@ impl Controller {
         let fleet = Fleet::new(Arc::clone(&world.machines), Arc::clone(&world.databases), Arc::clone(&world.clock));
         let memory = Arc::new(Memory::new(fleet));
         // Every environment gets a pass: routes and pages come back without a webhook.
-        for ledger in world.store.ledgers().await? {
+        let ledgers = world.store.ledgers().await?;
+        let hosted: BTreeSet<EnvKey> = ledgers.iter().map(|ledger| ledger.key).collect();
+        if hosted.is_empty() {
+            world.routes.complete();
+        }
+        memory.expect_published(hosted);
+        for ledger in ledgers {
             if !ledger.is_released() {
                 memory.seats.hold(ledger.key);
             }
@@ -85,7 +93,8 @@ impl Controller {
         for _ in 0..tuning.workers {
             tasks.spawn(until(stop.clone(), work(Arc::clone(&world), Arc::clone(&memory))));
         }
-        tasks.spawn(until(stop.clone(), take_in(Arc::clone(&world), Arc::clone(&memory))));
+        let (taking, in_mind) = (Arc::clone(&world), Arc::clone(&memory));
+        tasks.spawn(until(stop.clone(), async move { intake::run(&taking, &in_mind).await }));
         tasks.spawn(until(stop.clone(), keep_in_sync(Arc::clone(&world), Arc::clone(&memory), tuning.resync)));
         Ok(Self { world, memory, stop, tasks })
     }
@@ -209,27 +218,12 @@ async fn work(world: Arc<World>, memory: Arc<Memory>) {
     }
 }
 
-async fn take_in(world: Arc<World>, memory: Arc<Memory>) {
-    let mut arrivals = world.store.inbox().arrivals();
-    loop {
-        let wait = match intake::drain(&world, &memory).await {
-            Ok(Some(wait)) => wait,
-            Ok(None) => Duration::from_mins(1),
-            Err(error) => {
-                tracing::error!(error = %crate::telemetry::chain(&error), "the inbox could not be read");
-                Duration::from_secs(5)
-            }
-        };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            changed = arrivals.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
 async fn keep_in_sync(world: Arc<World>, memory: Arc<Memory>, every: Duration) {
     loop {
         resync::all(&world, &memory).await;
+        if let Err(error) = intake::prune(&world).await {
+            tracing::warn!(error = %crate::telemetry::chain(&error), "old deliveries could not be deleted; trying again at the next resync");
+        }
         tokio::time::sleep(every).await;
     }
 }

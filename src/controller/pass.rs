@@ -3,15 +3,20 @@
 //! A pass never waits for anything slow. A pass with nothing to do writes nothing and takes no lease; one
 //! with something to do takes the lease, reads the store again and decides again before it acts.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
+
+use super::builds::Turn;
 use super::decide::{self, Decision, Known, Recalled};
 use super::execute::{self, StepError};
 use super::observe;
 use super::ports::World;
 use super::routes;
-use super::state::Memory;
+use super::state::{Memory, Silence};
+use crate::domain::assignment::RolloutPhase;
 use crate::domain::desired::Desired;
 use crate::domain::id::EnvKey;
 use crate::domain::observed::{Machine, MachineState, Observed};
@@ -19,6 +24,7 @@ use crate::domain::policy::Policy;
 use crate::domain::seen::{Doubt, Seen};
 use crate::domain::step::{Next, Plan, Step};
 use crate::domain::time::Timestamp;
+use crate::plan::without_build;
 use crate::report::say::Sayings;
 use crate::store::{Lease, StoreError};
 
@@ -68,9 +74,10 @@ pub async fn run(world: &World, memory: &Memory, key: EnvKey) -> Result<Outcome,
     let Some(lease) = world.store.acquire(key, &world.holder, LEASE, now).await? else {
         return Ok(Outcome::Again(world.policy.load().pace.busy));
     };
-    let outcome = act(world, memory, &lease, &seen).await;
+    // A pass that panics gives its lease back: its environment would wait for the lease to expire.
+    let outcome = AssertUnwindSafe(act(world, memory, &lease, &seen)).catch_unwind().await;
     world.store.release_lease(&lease).await?;
-    outcome
+    outcome.unwrap_or(Err(PassError::Panicked))
 }
 
 /// Decides again under the lease and acts.
@@ -112,12 +119,27 @@ async fn speak(world: &World, memory: &Memory, lease: &Lease, known: &Known, dec
                 "the pull request could not be written on; the environment itself is not affected"
             );
         }
-        silence = Some(silence.map_or(wait, |longest: Duration| longest.max(wait)));
-    }
-    if let Some(wait) = silence {
-        memory.be_silent(lease.key, world.clock.now().plus(wait));
+        memory.be_silent(lease.key, silenced(&error, step), world.clock.now().plus(wait));
+        silence = Some(silence.map_or(wait, |shortest: Duration| shortest.min(wait)));
     }
     silence
+}
+
+/// What is not to be said for a while: everything, if GitHub or our budget asks us to slow down; otherwise this one
+/// thing, which does not keep others from being said, nor what is said of another commit or phase.
+fn silenced(error: &StepError, step: &Step) -> Silence {
+    match error.wait() {
+        Some(_) => Silence::All,
+        None => Silence::Of(subject(step)),
+    }
+}
+
+/// What a writing step says, in words that two steps share only if they say the same.
+fn subject(step: &Step) -> String {
+    match step {
+        Step::Comment { digest, .. } => format!("comment {digest}"),
+        other => crate::report::explain::step(other),
+    }
 }
 
 /// When to look again after acting. Steps that were the same the last time did not help: they are repeated
@@ -174,33 +196,58 @@ pub(super) fn decide(world: &World, memory: &Memory, known: &Known, seen: &Obser
     for key in moved_up {
         memory.queue.wake(key);
     }
-    conclude(memory, known, want, seen, &policy, now)
+    let mut plan = decide::steps(known, &want, seen, &policy);
+    match building(known, &plan, seen) {
+        Building::Begins => {
+            if memory.builds.ask(known.key, policy.limits.builds) == Turn::Later {
+                plan = without_build(plan, &policy);
+            }
+        }
+        Building::GoesOn => memory.builds.goes_on(known.key),
+        Building::Unclear => {}
+        Building::None => {
+            if let Some(next) = memory.builds.rests(known.key) {
+                memory.queue.wake(next);
+            }
+        }
+    }
+    conclude(memory, known, want, plan, seen, &policy, now)
 }
 
-/// What would be decided, without asking for a seat or giving one up.
+/// What would be decided, without asking for a seat or a turn, or giving one up.
 pub(super) fn consider(world: &World, memory: &Memory, known: &Known, seen: &Observed) -> Decision {
     let policy = world.policy.load();
     let now = world.clock.now();
     let want = decide::want_unseated(known, &policy, &memory.seats, now);
-    conclude(memory, known, want, seen, &policy, now)
+    let mut plan = decide::steps(known, &want, seen, &policy);
+    if building(known, &plan, seen) == Building::Begins
+        && memory.builds.peek(known.key, policy.limits.builds) == Turn::Later
+    {
+        plan = without_build(plan, &policy);
+    }
+    conclude(memory, known, want, plan, seen, &policy, now)
 }
 
 fn conclude(
     memory: &Memory,
     known: &Known,
     want: Desired,
+    plan: Plan,
     seen: &Observed,
     policy: &Policy,
     now: Timestamp,
 ) -> Decision {
     let recalled = Recalled { agent: memory.agent(known.key), trouble: memory.trouble(known.key) };
-    let mut decision = decide::decide(known, want, seen, &recalled, policy, now);
-    if let Some(until) = memory.silent_until(known.key)
-        && until > now
-        && !decision.sayings.steps.is_empty()
-    {
-        decision.sayings = Sayings { steps: Vec::new(), wait: Some(until.since(now)) };
-    }
+    let mut decision = decide::decide(known, want, plan, seen, &recalled, policy, now);
+    let Sayings { steps, mut wait } = std::mem::take(&mut decision.sayings);
+    let steps = steps.into_iter().filter(|step| match memory.silence(known.key, &subject(step), now) {
+        None => true,
+        Some(left) => {
+            wait = Some(wait.map_or(left, |wait| wait.min(left)));
+            false
+        }
+    });
+    decision.sayings = Sayings { steps: steps.collect(), wait };
     decision
 }
 
@@ -239,6 +286,36 @@ pub async fn observe(world: &World, memory: &Memory, known: &Known) -> Observed 
         Seen::Unknown(_) => {}
     }
     Observed { at: snapshot.at, machines, databases, agent }
+}
+
+/// Whether a commit is being built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Building {
+    /// By this plan.
+    Begins,
+    /// By the agent.
+    GoesOn,
+    /// Not, and nothing is to be.
+    None,
+    /// The agent does not say.
+    Unclear,
+}
+
+fn building(known: &Known, plan: &Plan, seen: &Observed) -> Building {
+    if plan.steps.iter().any(|step| matches!(step, Step::Assign { .. })) {
+        return Building::Begins;
+    }
+    if known.ledger.as_ref().is_none_or(crate::domain::ledger::Ledger::is_released) {
+        return Building::None;
+    }
+    match &seen.agent {
+        Seen::Unknown(_) => Building::Unclear,
+        Seen::Absent => Building::None,
+        Seen::Present(status) => match status.candidate.as_ref().map(|candidate| &candidate.phase) {
+            Some(RolloutPhase::Working) => Building::GoesOn,
+            Some(RolloutPhase::Healthy | RolloutPhase::Degraded | RolloutPhase::Failed(_)) | None => Building::None,
+        },
+    }
 }
 
 async fn world_snapshot(memory: &Memory, key: EnvKey, tolerance: Duration) -> Arc<super::fleet::Snapshot> {

@@ -50,13 +50,14 @@ async fn note_close(world: &World, facts: &PullFacts) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Reads the configuration for a pull request's head and base.
-pub async fn config(world: &World, repo: &RepoRef, facts: &PullFacts) -> Result<(), RefreshError> {
+/// Reads the configuration for a pull request's head and base. Whether it is another than before.
+pub async fn config(world: &World, repo: &RepoRef, facts: &PullFacts) -> Result<bool, RefreshError> {
     let read_at = world.clock.now();
     let setting = setting(world.forge.as_ref(), repo, facts).await?;
     let config = ConfigFacts { head_sha: facts.head_sha.clone(), base_ref: facts.base_ref.clone(), setting, read_at };
+    let before = world.store.config(facts.key).await?;
     world.store.put_config(facts.key, &config).await?;
-    Ok(())
+    Ok(before.is_none_or(|before| ConfigFacts { read_at, ..before } != config))
 }
 
 async fn setting(forge: &dyn Forge, repo: &RepoRef, facts: &PullFacts) -> Result<RepoSetting, ForgeError> {

@@ -19,17 +19,11 @@ const DELIVERIES_MARK: &str = "deliveries.checked_until";
 /// GitHub keeps deliveries for three days.
 const DELIVERIES_KEPT: Duration = Duration::from_hours(72);
 
+/// How often one delivery is asked for again.
+const REDELIVERIES: u32 = 3;
+
 /// A delivery younger than this may still be under way.
 const DELIVERY_GRACE: Duration = Duration::from_mins(1);
-
-/// How much is read again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
-    /// What the listing shows to have changed.
-    Changes,
-    /// The configuration of every open pull request too.
-    Configurations,
-}
 
 /// Everything once. Each part stands alone: one that fails is logged and the rest goes on.
 pub async fn all(world: &World, memory: &Memory) {
@@ -41,11 +35,11 @@ pub async fn all(world: &World, memory: &Memory) {
         }
     };
     for repo in &repos {
-        if let Err(error) = repository(world, memory, repo, Depth::Changes).await {
+        if let Err(error) = repository(world, memory, repo).await {
             report(&format!("listing pull requests of {}", repo.name), &error);
         }
     }
-    if let Err(error) = deliveries(world).await {
+    if let Err(error) = deliveries(world, memory).await {
         report("listing failed deliveries", &error);
     }
     match world.store.unreleased().await {
@@ -69,18 +63,21 @@ pub async fn repositories(world: &World) -> Result<Vec<RepoRef>, RefreshError> {
 }
 
 /// Lists a repository's open pull requests, repairs the facts and wakes what changed.
-pub async fn repository(world: &World, memory: &Memory, repo: &RepoRef, depth: Depth) -> Result<(), RefreshError> {
+pub async fn repository(world: &World, memory: &Memory, repo: &RepoRef) -> Result<(), RefreshError> {
     let listing = world.forge.open_pulls(repo).await?;
     let mut listed = BTreeSet::new();
     for facts in &listing.items {
         listed.insert(facts.key);
         let changed = world.store.put_pull(facts).await?;
-        let outdated = depth == Depth::Configurations || refresh::is_config_outdated(world, facts.key, facts).await?;
-        if outdated && let Err(error) = refresh::config(world, repo, facts).await {
-            // One pull request whose configuration cannot be read does not hide the others.
-            report(&format!("reading the configuration of {}", facts.key), &error);
+        let mut reconfigured = false;
+        if refresh::is_config_outdated(world, facts.key, facts).await? {
+            match refresh::config(world, repo, facts).await {
+                Ok(changed) => reconfigured = changed,
+                // One pull request whose configuration cannot be read does not hide the others.
+                Err(error) => report(&format!("reading the configuration of {}", facts.key), &error),
+            }
         }
-        if changed || outdated {
+        if changed || reconfigured {
             memory.queue.wake(facts.key);
         }
     }
@@ -106,13 +103,17 @@ async fn thought_open(world: &World, repo: RepoId) -> Result<BTreeSet<EnvKey>, R
     Ok(keys)
 }
 
-/// Asks GitHub to send again what did not reach us.
-async fn deliveries(world: &World) -> Result<(), RefreshError> {
+/// Asks GitHub to send again what did not reach us. A delivery that we refuse time and again is given up: what it is
+/// about has been found by the listings.
+async fn deliveries(world: &World, memory: &Memory) -> Result<(), RefreshError> {
     let now = world.clock.now();
     let oldest = now.minus(DELIVERIES_KEPT);
     let since = world.store.mark(DELIVERIES_MARK).await?.map_or(oldest, Timestamp).max(oldest);
     let failed = world.forge.failed_deliveries(since).await?;
     for delivery in &failed.items {
+        if memory.asked_again(&delivery.guid) >= REDELIVERIES {
+            continue;
+        }
         tracing::info!(delivery.guid = delivery.guid, "asking GitHub to send a failed delivery again");
         match world.forge.redeliver(delivery.id).await {
             // Too old, or gone: the listing of pull requests has found what it was about.

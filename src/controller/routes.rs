@@ -13,8 +13,15 @@ use crate::domain::seen::Seen;
 use crate::gateway::route::Route;
 use crate::report::view::Phase;
 
-/// Publishes an environment's routes.
+/// Publishes an environment's routes. With the last of those that were known at the start, the table is complete.
 pub fn publish(world: &World, memory: &Memory, known: &Known, seen: &Observed, decision: &Decision) {
+    put(world, memory, known, seen, decision);
+    if memory.is_last_to_publish(known.key) {
+        world.routes.complete();
+    }
+}
+
+fn put(world: &World, memory: &Memory, known: &Known, seen: &Observed, decision: &Decision) {
     let status = match &seen.agent {
         Seen::Present(status) => Some(status.clone()),
         Seen::Unknown(_) => memory.agent(known.key),

@@ -8,24 +8,47 @@ use super::execute::{StepError, finish};
 use super::ports::World;
 use crate::domain::ledger::{CommentSaid, DeploymentSaid, DeploymentState, Said};
 use crate::domain::step::Step;
-use crate::forge::{DeploymentStatus, ForgeError, ForgeErrorKind, RepoRef};
+use crate::forge::{DeploymentStatus, Forge, ForgeErrorKind, RepoRef};
 use crate::report::comment::marker;
 use crate::store::Lease;
 
 /// Does a step that writes on GitHub.
 pub(super) async fn write(world: &World, lease: &Lease, known: &Known, step: &Step) -> Result<(), StepError> {
     let repo = known.repo.as_ref().ok_or(StepError::UnknownRepository)?;
-    world.take_write(lease.key).map_err(StepError::Budget)?;
+    let mut pen = Pen::taken(world, lease)?;
     // The newest note: an earlier step of this pass may have changed it.
     let ledger = world.store.ledger(lease.key).await?;
     let mut said = ledger.map(|ledger| ledger.said).unwrap_or_default();
     let begun = world.store.begin(lease, step.kind(), describe(step), world.clock.now()).await?;
-    let done = converge(world, known, repo, step, &mut said).await;
+    let done = converge(&mut pen, known, repo, step, &mut said).await;
     finish(world, begun, done.as_ref().err()).await?;
     if done.is_ok() {
         world.store.put_said(lease, &said).await?;
     }
-    Ok(done?)
+    done
+}
+
+/// The right to write: the first write was paid for before the journal announced it, each further one is paid for
+/// when it is made (I22).
+struct Pen<'a> {
+    world: &'a World,
+    lease: &'a Lease,
+    paid: bool,
+}
+
+impl<'a> Pen<'a> {
+    fn taken(world: &'a World, lease: &'a Lease) -> Result<Self, StepError> {
+        world.take_write(lease.key).map_err(StepError::Budget)?;
+        Ok(Self { world, lease, paid: true })
+    }
+
+    /// For one write.
+    fn forge(&mut self) -> Result<&'a dyn Forge, StepError> {
+        if !std::mem::take(&mut self.paid) {
+            self.world.take_write(self.lease.key).map_err(StepError::Budget)?;
+        }
+        Ok(self.world.forge.as_ref())
+    }
 }
 
 fn describe(step: &Step) -> serde_json::Value {
@@ -38,15 +61,16 @@ fn describe(step: &Step) -> serde_json::Value {
 }
 
 async fn converge(
-    world: &World,
+    pen: &mut Pen<'_>,
     known: &Known,
     repo: &RepoRef,
     step: &Step,
     said: &mut Said,
-) -> Result<(), ForgeError> {
+) -> Result<(), StepError> {
+    let world = pen.world;
     match step {
         Step::Comment { body, digest } => {
-            let id = comment(world, known, repo, body, said.comment.as_ref()).await?;
+            let id = comment(pen, known, repo, body, said.comment.as_ref()).await?;
             said.comment = Some(CommentSaid { id, digest: digest.clone() });
             said.written_at = Some(world.clock.now());
         }
@@ -55,7 +79,7 @@ async fn converge(
             let found = world.forge.deployments(repo, sha, payload).await?;
             let id = match found.first() {
                 Some(id) => *id,
-                None => world.forge.create_deployment(repo, sha, payload).await?,
+                None => pen.forge()?.create_deployment(repo, sha, payload).await?,
             };
             said.deployments.push(DeploymentSaid { id, sha: sha.clone(), state: None });
         }
@@ -66,14 +90,14 @@ async fn converge(
                 environment_url: url.clone(),
                 log_url: log_url.clone(),
             };
-            match world.forge.set_deployment(repo, *id, &status).await {
+            match pen.forge()?.set_deployment(repo, *id, &status).await {
                 Ok(()) => {}
                 // Deleted by a person: there is nothing left to keep up to date.
                 Err(error) if error.kind == ForgeErrorKind::NotFound => {
                     said.deployments.retain(|made| made.id != *id);
                     return Ok(());
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
             if *state == DeploymentState::Inactive {
                 said.deployments.retain(|made| made.id != *id);
@@ -90,38 +114,38 @@ async fn converge(
 /// Brings the one sticky comment to that text: the noted one, else the oldest with our marker, else a new
 /// one; further ones with our marker are deleted.
 async fn comment(
-    world: &World,
+    pen: &mut Pen<'_>,
     known: &Known,
     repo: &RepoRef,
     body: &str,
     noted: Option<&CommentSaid>,
-) -> Result<u64, ForgeError> {
+) -> Result<u64, StepError> {
     let number = known.key.pr;
     if let Some(noted) = noted {
-        match world.forge.edit_comment(repo, noted.id, body).await {
+        match pen.forge()?.edit_comment(repo, noted.id, body).await {
             Ok(()) => return Ok(noted.id),
             Err(error) if error.kind == ForgeErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
     let marker = marker(&known.uid);
-    let mut found = world.forge.sticky_comments(repo, number, &marker).await?.into_iter();
+    let mut found = pen.world.forge.sticky_comments(repo, number, &marker).await?.into_iter();
     if let Some(oldest) = found.next() {
         for extra in found {
-            world.forge.delete_comment(repo, extra).await?;
+            pen.forge()?.delete_comment(repo, extra).await?;
         }
-        match world.forge.edit_comment(repo, oldest, body).await {
+        match pen.forge()?.edit_comment(repo, oldest, body).await {
             Ok(()) => return Ok(oldest),
             Err(error) if error.kind == ForgeErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
-    let made = world.forge.create_comment(repo, number, body).await?;
+    let made = pen.forge()?.create_comment(repo, number, body).await?;
     // Another writer may have been as quick: the oldest stays, on every side.
-    let all = world.forge.sticky_comments(repo, number, &marker).await?;
+    let all = pen.world.forge.sticky_comments(repo, number, &marker).await?;
     let oldest = all.first().copied().unwrap_or(made);
     for extra in all.into_iter().filter(|id| *id != oldest) {
-        world.forge.delete_comment(repo, extra).await?;
+        pen.forge()?.delete_comment(repo, extra).await?;
     }
     Ok(oldest)
 }

@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::builds::Builds;
 use super::fleet::Fleet;
 use super::queue::Queue;
 use super::seats::Seats;
 use crate::domain::assignment::AgentStatus;
-use crate::domain::id::{EnvKey, HostLabel};
+use crate::domain::id::{EnvKey, HostLabel, RepoId};
 use crate::domain::time::Timestamp;
 
 /// See the module's documentation.
@@ -17,9 +18,17 @@ pub struct Memory {
     pub queue: Queue,
     /// Who may run at all.
     pub seats: Seats,
+    /// Who may build.
+    pub builds: Builds,
     /// What was listed.
     pub fleet: Fleet,
     notes: Mutex<HashMap<EnvKey, Note>>,
+    /// How often deliveries have been asked for again, by their guid.
+    redelivered: Mutex<HashMap<String, u32>>,
+    /// Environments known at the start whose routes have not been published yet.
+    unpublished: Mutex<BTreeSet<EnvKey>>,
+    /// Digests of the configuration on branches that pull requests are based on.
+    bases: Mutex<HashMap<(RepoId, String), String>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -29,11 +38,26 @@ struct Note {
     failures: u32,
     agent: Option<AgentStatus>,
     trouble: Option<String>,
-    silent_until: Option<Timestamp>,
+    silent: Vec<(Silence, Timestamp)>,
     steps: String,
     repeats: u32,
     labels: BTreeSet<HostLabel>,
 }
+
+/// What is not to be written for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Silence {
+    /// Anything.
+    All,
+    /// One thing, by its words.
+    Of(String),
+}
+
+/// Silences remembered of one environment.
+const SILENCES: usize = 16;
+
+/// Deliveries remembered as asked for again.
+const REDELIVERED: usize = 10_000;
 
 /// Failures in a row after which they are shown to people.
 const SHOWN_AFTER: u32 = 5;
@@ -41,7 +65,16 @@ const SHOWN_AFTER: u32 = 5;
 impl Memory {
     /// An empty memory.
     pub fn new(fleet: Fleet) -> Self {
-        Self { queue: Queue::default(), seats: Seats::default(), fleet, notes: Mutex::default() }
+        Self {
+            queue: Queue::default(),
+            seats: Seats::default(),
+            builds: Builds::default(),
+            fleet,
+            notes: Mutex::default(),
+            redelivered: Mutex::default(),
+            unpublished: Mutex::default(),
+            bases: Mutex::default(),
+        }
     }
 
     /// A resource of this environment was touched; older listings do not show it.
@@ -99,14 +132,24 @@ impl Memory {
         self.lock().get(&key).filter(|note| note.failures >= SHOWN_AFTER).and_then(|note| note.trouble.clone())
     }
 
-    /// Nothing is to be written on the pull request before that time.
-    pub fn be_silent(&self, key: EnvKey, until: Timestamp) {
-        self.note(key, |note| note.silent_until = Some(until));
+    /// Something is not to be written on the pull request before that time.
+    pub fn be_silent(&self, key: EnvKey, silence: Silence, until: Timestamp) {
+        self.note(key, |note| {
+            note.silent.retain(|(what, _)| *what != silence);
+            note.silent.push((silence, until));
+            // One for each thing that is said of the newest phase; older ones are never asked for again.
+            let superfluous = note.silent.len().saturating_sub(SILENCES);
+            note.silent.drain(..superfluous);
+        });
     }
 
-    /// Until when nothing is to be written.
-    pub fn silent_until(&self, key: EnvKey) -> Option<Timestamp> {
-        self.lock().get(&key).and_then(|note| note.silent_until)
+    /// How long a thing may not be written yet, if it may not.
+    pub fn silence(&self, key: EnvKey, subject: &str, now: Timestamp) -> Option<Duration> {
+        let notes = self.lock();
+        let silent = notes.get(&key)?.silent.iter().filter(|(silence, until)| {
+            *until > now && (*silence == Silence::All || matches!(silence, Silence::Of(what) if what == subject))
+        });
+        silent.map(|(_, until)| until.since(now)).max()
     }
 
     /// Notes the steps that were done; how often in a row they have been the same.
@@ -135,6 +178,40 @@ impl Memory {
         self.note(key, |note| {
             *note = Note { labels: std::mem::take(&mut note.labels), in_motion: true, ..Note::default() }
         });
+    }
+
+    /// A delivery is to be asked for again: how often it has been before.
+    pub fn asked_again(&self, guid: &str) -> u32 {
+        let mut redelivered = self.redelivered.lock().unwrap_or_else(PoisonError::into_inner);
+        if redelivered.len() > REDELIVERED {
+            redelivered.clear();
+        }
+        let times = redelivered.entry(guid.to_owned()).or_default();
+        *times += 1;
+        *times - 1
+    }
+
+    /// These are to be published before the route table is complete.
+    pub fn expect_published(&self, keys: BTreeSet<EnvKey>) {
+        *self.unpublished.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// An environment has been published: whether it was the last that was waited for.
+    pub fn is_last_to_publish(&self, key: EnvKey) -> bool {
+        let mut unpublished = self.unpublished.lock().unwrap_or_else(PoisonError::into_inner);
+        unpublished.remove(&key) && unpublished.is_empty()
+    }
+
+    /// The digest of the configuration that was last read on a branch.
+    pub fn base_config(&self, repo: RepoId, branch: &str) -> Option<String> {
+        let bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        bases.get(&(repo, branch.to_owned())).cloned()
+    }
+
+    /// Remembers it.
+    pub fn keep_base_config(&self, repo: RepoId, branch: &str, digest: String) {
+        let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        bases.insert((repo, branch.to_owned()), digest);
     }
 
     fn note(&self, key: EnvKey, change: impl FnOnce(&mut Note)) {

@@ -45,6 +45,18 @@ pub struct Left {
     pub head_sha: Option<CommitSha>,
     /// When it was decided.
     pub at: Timestamp,
+    /// What there was to take away.
+    #[serde(default)]
+    pub held: Held,
+}
+
+/// What an environment was seen to hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Machines.
+    pub machines: usize,
+    /// Databases.
+    pub databases: usize,
 }
 
 /// A host name of an environment.

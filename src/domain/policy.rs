@@ -65,6 +65,8 @@ pub struct Limits {
     pub environments: u32,
     /// The same for one repository.
     pub per_repository: u32,
+    /// Commits that are built at once.
+    pub builds: u32,
     /// Attempts at launching one machine, preparing one database or building one commit before the
     /// environment is shown as failed.
     pub attempts: u32,

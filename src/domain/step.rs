@@ -148,6 +148,8 @@ pub enum Waiting {
     Machine,
     /// The database is being cloned.
     Database,
+    /// As many commits as allowed are being built; this one follows.
+    Turn,
     /// The agent works on the task.
     Rollout,
     /// The agent does not answer; the text says how.

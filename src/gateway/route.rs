@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -51,11 +52,12 @@ impl Route {
 pub struct RouteTable {
     routes: Arc<ArcSwap<HashMap<Box<str>, Arc<Route>>>>,
     version: watch::Sender<u64>,
+    complete: Arc<AtomicBool>,
 }
 
 impl Default for RouteTable {
     fn default() -> Self {
-        Self { routes: Arc::default(), version: watch::Sender::new(0) }
+        Self { routes: Arc::default(), version: watch::Sender::new(0), complete: Arc::default() }
     }
 }
 
@@ -65,9 +67,10 @@ impl RouteTable {
         self.routes.load().get(label).cloned()
     }
 
-    /// Replaces the whole table.
+    /// Replaces the whole table, which is complete from then on.
     pub fn replace(&self, routes: HashMap<Box<str>, Arc<Route>>) {
         self.routes.store(Arc::new(routes));
+        self.complete();
         self.version.send_modify(|version| *version += 1);
     }
 
@@ -96,9 +99,14 @@ impl RouteTable {
         self.len() == 0
     }
 
-    /// Whether the table has ever been filled. Before that, a label that is not in it says nothing.
-    pub fn is_filled(&self) -> bool {
-        *self.version.borrow() > 0
+    /// Whatever is known has been put in: from now on, a label that is missing belongs to nobody.
+    pub fn complete(&self) {
+        self.complete.store(true, Ordering::Release);
+    }
+
+    /// Whether everything that is known has been put in. Before that, a label that is missing says nothing.
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
     }
 
     /// Resolves each time the table has changed.

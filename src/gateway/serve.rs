@@ -181,7 +181,7 @@ impl Worker {
     }
 
     fn unknown(&self, request: &Request<Incoming>, host: &str) -> Response<AnswerBody> {
-        let kind = if self.routes.is_filled() { PageKind::Unknown } else { PageKind::Starting };
+        let kind = if self.routes.is_complete() { PageKind::Unknown } else { PageKind::Starting };
         let page = Page { kind, host, view: None, forge_url: &self.forge_url };
         self.page(&page, Form::wanted(request.method(), request.headers().get(ACCEPT)), Cause::Route)
     }

@@ -84,7 +84,7 @@ mod tests {
     }
 
     fn limits(environments: u32, per_repository: u32) -> Limits {
-        Limits { environments, per_repository, attempts: 3 }
+        Limits { environments, per_repository, builds: 100, attempts: 3 }
     }
 
     #[test]

@@ -54,6 +54,16 @@ pub fn plan(
     }
 }
 
+/// The plan without the build that would begin: it is not its turn yet. Whoever ends wakes whoever follows.
+#[must_use]
+pub fn without_build(plan: Plan, policy: &Policy) -> Plan {
+    let steps: Vec<Step> = plan.steps.into_iter().filter(|step| !matches!(step, Step::Assign { .. })).collect();
+    let mut waiting: Vec<Waiting> = plan.waiting.into_iter().filter(|one| *one != Waiting::Rollout).collect();
+    waiting.push(Waiting::Turn);
+    let next = Next::Poll(if steps.is_empty() { policy.pace.idle } else { policy.pace.busy });
+    Plan { steps, waiting, next }
+}
+
 fn at_rest(policy: &Policy) -> Plan {
     Plan { steps: Vec::new(), waiting: Vec::new(), next: Next::Poll(policy.pace.idle) }
 }

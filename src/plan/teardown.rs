@@ -6,7 +6,7 @@
 
 use super::act;
 use crate::domain::desired::GoneReason;
-use crate::domain::ledger::{Ledger, Left, Standing};
+use crate::domain::ledger::{Held, Ledger, Left, Standing};
 use crate::domain::observed::{Database, DatabaseState, Machine, MachineState, Observed};
 use crate::domain::owned::{Claim, prove_database, prove_machine};
 use crate::domain::policy::Policy;
@@ -27,7 +27,11 @@ pub(super) fn leave(
         Standing::Released(_) => super::at_rest(policy),
         Standing::Leaving(_) => take_away(ledger, seen, policy),
         Standing::Live => {
-            let left = Left { why: why.clone(), head_sha: pull.map(|pull| pull.head_sha.clone()), at: seen.at };
+            let held = Held {
+                machines: seen.machines.present().map_or(0, Vec::len),
+                databases: seen.databases.present().map_or(0, Vec::len),
+            };
+            let left = Left { why: why.clone(), head_sha: pull.map(|pull| pull.head_sha.clone()), at: seen.at, held };
             act(vec![Step::Leave { left }], vec![Waiting::Removal], policy)
         }
     }

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::view::{EnvView, Phase, ServiceView, StageState};
+use super::view::{EnvView, Phase, Removed, ServiceView, StageState};
 use crate::domain::assignment::ServiceState;
 use crate::domain::desired::{CapacityLimit, GoneReason};
 use crate::domain::id::EnvUid;
+use crate::domain::ledger::Held;
 
 /// GitHub accepts at most this many characters in a comment.
 pub const MAX_CHARACTERS: usize = 65_536;
@@ -112,13 +113,29 @@ fn sentence(view: &EnvView) -> Option<String> {
         Phase::DestroyFailing(why) => {
             Some(format!("{}. Something could not be taken away; an operator has to look.", reason(why)))
         }
-        Phase::Destroyed(why) => Some(format!(
-            "{}. Machine, database, roles and routes were removed; a check afterwards found nothing left.",
-            reason(why)
-        )),
+        Phase::Destroyed(why) => Some(match &view.removed {
+            Some(removed) => format!("{}. {}", reason(why), taken_away(removed)),
+            None => format!("{}.", reason(why)),
+        }),
         Phase::NotWanted(why) => Some(format!("{}.", reason(why))),
         Phase::Failed | Phase::Stuck => None,
     }
+}
+
+fn taken_away(removed: &Removed) -> String {
+    let several = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let Held { machines, databases } = removed.held;
+    let were = match (machines, databases) {
+        (0, 0) => "There was nothing to remove".to_owned(),
+        (machines, 0) => format!("Removed: {} with all its processes and files", several(machines, "machine")),
+        (0, databases) => format!("Removed: {} with its roles", several(databases, "database")),
+        (machines, databases) => format!(
+            "Removed: {} with all its processes and files, {} with its roles",
+            several(machines, "machine"),
+            several(databases, "database")
+        ),
+    };
+    format!("{were}. A complete listing at {} found nothing left.", removed.checked_at)
 }
 
 /// Why an environment is not there, as the beginning of a sentence.
@@ -138,7 +155,9 @@ pub fn reason(why: &GoneReason) -> String {
         GoneReason::ForkNever => "Pull requests from forks get no preview here".to_owned(),
         GoneReason::Bot => "Pull requests by bots get no preview here".to_owned(),
         GoneReason::NotConfigured => "The repository has no `.kagero.yml`".to_owned(),
-        GoneReason::Expired => "It reached its maximum age; a push brings it back".to_owned(),
+        GoneReason::Expired => {
+            "It reached its maximum age; a push brings it back, and so does closing and reopening".to_owned()
+        }
         GoneReason::Requested => "An operator asked for it".to_owned(),
     }
 }

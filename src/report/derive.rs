@@ -1,6 +1,6 @@
 //! From facts to an [`EnvView`].
 
-use super::view::{EnvView, Phase, ServiceView, StageState, StageView};
+use super::view::{EnvView, Phase, Removed, ServiceView, StageState, StageView};
 use crate::domain::assignment::{AgentStatus, Rollout, RolloutPhase, ServiceReport, Stage};
 use crate::domain::desired::{Desired, EnvSpec, GoneReason, Obstacle};
 use crate::domain::id::{EnvKey, EnvUid, Generation, RepoName};
@@ -70,10 +70,18 @@ pub fn view(facts: Facts<'_>) -> EnvView {
         detail: detail(&facts, failure.map(|failure| failure.reason.as_str())),
         log_tail: failure.map(|failure| failure.log_tail.clone()).unwrap_or_default(),
         seed: spec.and_then(|spec| spec.database.as_ref()).map(|database| database.seed.to_string()),
+        removed: ledger.and_then(removed),
         ready_after_ms: ledger.and_then(ready_after_ms),
         at: seen.at,
         phase,
         url,
+    }
+}
+
+fn removed(ledger: &Ledger) -> Option<Removed> {
+    match (ledger.standing, &ledger.left) {
+        (Standing::Released(checked_at), Some(left)) => Some(Removed { held: left.held, checked_at }),
+        _ => None,
     }
 }
 
@@ -279,6 +287,9 @@ fn detail(facts: &Facts<'_>, failure: Option<&str>) -> Option<String> {
     }
     facts.plan.waiting.iter().find_map(|waiting| match waiting {
         Waiting::Refused(why) => Some(format!("left alone: {why}")),
+        Waiting::Turn => {
+            Some("As many commits as allowed are being built at this time. This one follows by itself.".to_owned())
+        }
         // What passes by itself, and addresses of this installation, are for `kagero env plan`.
         Waiting::Agent(_)
         | Waiting::Knowledge(_)

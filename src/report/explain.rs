@@ -101,6 +101,7 @@ fn waiting(waiting: &Waiting) -> String {
     match waiting {
         Waiting::Machine => "the machine is being made".to_owned(),
         Waiting::Database => "the database is being cloned".to_owned(),
+        Waiting::Turn => "as many commits as allowed are being built; this one follows".to_owned(),
         Waiting::Rollout => "the agent works on the task".to_owned(),
         Waiting::Agent(why) => format!("the agent does not answer: {why}"),
         Waiting::Knowledge(why) => format!("not known: {why}"),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::assignment::ServiceState;
 use crate::domain::desired::{GoneReason, QueueReason};
 use crate::domain::id::{CommitSha, EnvKey, EnvUid, Generation, RepoName, ServiceName};
+use crate::domain::ledger::Held;
 use crate::domain::time::Timestamp;
 
 /// One environment as people see it.
@@ -38,10 +39,21 @@ pub struct EnvView {
     pub log_tail: Vec<String>,
     /// What the database was seeded from, if there is one.
     pub seed: Option<String>,
+    /// What was taken away, once nothing is left.
+    pub removed: Option<Removed>,
     /// From the environment's enrolment to the first answer through the gateway, in milliseconds.
     pub ready_after_ms: Option<u64>,
     /// When this was computed.
     pub at: Timestamp,
+}
+
+/// What was taken away, and when a complete listing showed nothing more of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// What there was.
+    pub held: Held,
+    /// When the listing began.
+    pub checked_at: Timestamp,
 }
 
 /// Where an environment stands.

@@ -122,11 +122,17 @@ impl Inbox {
 
     /// The oldest deliveries that have not been processed.
     pub async fn pending(&self, limit: u32) -> Result<Vec<StoredDelivery>, StoreError> {
+        self.pending_after(0, limit).await
+    }
+
+    /// The oldest deliveries after that number that have not been processed.
+    pub async fn pending_after(&self, seq: i64, limit: u32) -> Result<Vec<StoredDelivery>, StoreError> {
         let doing = "reading pending deliveries";
         let rows = sqlx::query(
             "SELECT seq, guid, event, body, size, received_at FROM inbox
-             WHERE processed_at IS NULL ORDER BY seq LIMIT $1",
+             WHERE processed_at IS NULL AND seq > $1 ORDER BY seq LIMIT $2",
         )
+        .bind(seq)
         .bind(i64::from(limit))
         .fetch_all(&self.db.reader)
         .await

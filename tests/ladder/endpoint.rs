@@ -53,6 +53,19 @@ impl Endpoint {
     }
 }
 
+/// What can happen to a pull request that changes what its preview should be.
+const TELLING: [&str; 9] = [
+    "opened",
+    "closed",
+    "reopened",
+    "synchronize",
+    "edited",
+    "labeled",
+    "unlabeled",
+    "ready_for_review",
+    "converted_to_draft",
+];
+
 #[tokio::test]
 async fn every_published_payload_is_acknowledged_once_it_is_durable() {
     let endpoint = Endpoint::start().await;
@@ -71,7 +84,12 @@ async fn every_published_payload_is_acknowledged_once_it_is_durable() {
                 stored.push((guid, payload));
                 events.insert(payload.event.as_str());
             }
-            "not acted on\n" => assert_ne!(payload.event, "pull_request", "{what}"),
+            "not acted on\n" if payload.event == "pull_request" => {
+                let json: serde_json::Value = serde_json::from_slice(&payload.body).unwrap();
+                let action = json["action"].as_str().unwrap();
+                assert!(!TELLING.contains(&action), "{what}: {action}");
+            }
+            "not acted on\n" => {}
             other => panic!("{what}: {other}"),
         }
         assert_eq!(pending, stored.len() as u64, "{what}");

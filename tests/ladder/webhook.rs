@@ -94,7 +94,11 @@ fn agrees(payload: &Payload, event: &Event) {
     let json: serde_json::Value = serde_json::from_slice(&payload.body).unwrap();
     let repo = json["repository"]["id"].as_u64();
     match (payload.event.as_str(), event, event.touches()) {
+        ("pull_request", Event::PullRequest { action: PullAction::Other(action), .. }, Touch::Nothing) => {
+            assert_eq!(action, json["action"].as_str().unwrap());
+        }
         ("pull_request", Event::PullRequest { action, .. }, Touch::Pull(place, number)) => {
+            assert!(!matches!(action, PullAction::Other(_)), "{action:?}");
             assert_eq!((Some(place.repo.0), Some(number.0)), (repo, json["number"].as_u64()));
             assert_eq!(place.installation.map(|id| id.0), json["installation"]["id"].as_u64());
             assert_eq!(*action, PullAction::from(json["action"].as_str().unwrap().to_owned()));
@@ -107,7 +111,11 @@ fn agrees(payload: &Payload, event: &Event) {
         }
         ("push", Event::Push { place, reference }, touch) => {
             assert_eq!(Some(place.repo.0), repo);
-            assert_eq!(reference.starts_with("refs/heads/"), matches!(touch, Touch::Repository(_)));
+            let branch = match &touch {
+                Touch::Branch(_, branch) => Some(branch.as_str()),
+                _ => None,
+            };
+            assert_eq!(reference.strip_prefix("refs/heads/"), branch);
         }
         ("repository", Event::Repository { .. }, Touch::Repository(place)) => {
             assert_eq!(Some(place.repo.0), repo);

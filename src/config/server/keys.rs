@@ -103,6 +103,13 @@ pub(super) static GATEWAY: Table = Table {
             "the port of listen.gateway for http, none for https",
             "The port in links to previews.",
         ),
+        default(
+            "front",
+            choice(&["direct", "load_balancer"]),
+            "direct",
+            "What visitors reach first. Behind a load balancer that appends the client's address to X-Forwarded-For, and \
+             with no other way in, applications are told that address.",
+        ),
     ],
     later: &[],
 };

@@ -46,10 +46,8 @@ pub struct Server {
     pub postgres: Option<Postgres>,
     /// `[seeds.<name>]`: golden data.
     pub seeds: BTreeMap<SeedName, Seed>,
-    /// `[limits]` without `builds`.
+    /// `[limits]`.
     pub limits: Limits,
-    /// `limits.builds`: commits that are built at once.
-    pub builds: u32,
     /// `[pace]`.
     pub pace: Pace,
     /// `[labels]`.
@@ -81,6 +79,17 @@ pub struct Gateway {
     pub domain: String,
     /// How their addresses are written.
     pub link: LinkBase,
+    /// What visitors reach first.
+    pub front: Front,
+}
+
+/// What stands in front of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Front {
+    /// Nothing.
+    Direct,
+    /// One load balancer, and no other way in.
+    LoadBalancer,
 }
 
 /// Where records are kept.

@@ -18,8 +18,8 @@ use crate::domain::policy::{Engine, Labels, Limits, LinkBase, Pace};
 
 use super::keys::{self, SERVER};
 use super::{
-    Compute, Gateway, GitHub, Listen, LocalCompute, Postgres, PostgresServer, SandboxRule, Seed, SeedFormat, Server,
-    Store,
+    Compute, Front, Gateway, GitHub, Listen, LocalCompute, Postgres, PostgresServer, SandboxRule, Seed, SeedFormat,
+    Server, Store,
 };
 
 /// Reads the text of a `kagero.toml`. `name` is how messages call it.
@@ -92,7 +92,6 @@ impl Reader<'_> {
             postgres,
             seeds,
             limits: limits(limits_view)?,
-            builds: limits_view.whole("builds")?,
             pace: pace(view.table("pace", &keys::PACE))?,
             labels: labels?,
             repositories: view.list("repositories").iter().map(|name| name.text.to_owned()).collect(),
@@ -267,7 +266,11 @@ fn gateway(view: View<'_>, listen: Option<Listen>, public_url: Option<&str>) -> 
         None => listen?.gateway.port(),
     };
     let port = (port != usual).then_some(port);
-    Some(Gateway { domain: view.text("domain")?.text.to_owned(), link: LinkBase { scheme, port } })
+    let front = match view.text("front")?.text {
+        "load_balancer" => Front::LoadBalancer,
+        _ => Front::Direct,
+    };
+    Some(Gateway { domain: view.text("domain")?.text.to_owned(), link: LinkBase { scheme, port }, front })
 }
 
 fn compute(view: View<'_>) -> Option<Compute> {
@@ -290,7 +293,7 @@ fn compute(view: View<'_>) -> Option<Compute> {
 fn limits(view: View<'_>) -> Option<Limits> {
     let environments = view.whole("environments")?;
     let per_repository = view.whole("per_repository").unwrap_or(environments);
-    Some(Limits { environments, per_repository, attempts: view.whole("attempts")? })
+    Some(Limits { environments, per_repository, builds: view.whole("builds")?, attempts: view.whole("attempts")? })
 }
 
 fn pace(view: View<'_>) -> Option<Pace> {

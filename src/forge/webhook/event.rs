@@ -95,7 +95,7 @@ macro_rules! actions {
 }
 
 actions!(
-    /// What happened to a pull request. For logs: whatever it was, the pull request is read again.
+    /// What happened to a pull request. Whichever of these it was, the pull request is read again.
     PullAction {
         /// Opened.
         Opened = "opened",
@@ -135,8 +135,10 @@ actions!(
 pub enum Touch {
     /// At one pull request.
     Pull(Place, PrNumber),
-    /// At a repository: its configuration, and its list of pull requests.
+    /// At a repository's list of pull requests.
     Repository(Place),
+    /// At the configuration on a branch that pull requests may be based on.
+    Branch(Place, String),
     /// At the list of installations and repositories.
     Installations,
     /// Nowhere.
@@ -216,14 +218,19 @@ impl Event {
     /// Where to look because of it.
     pub fn touches(&self) -> Touch {
         match self {
+            // What GitHub comes to say of pull requests in future is found by the resync.
+            Self::PullRequest { action: PullAction::Other(_), .. } => Touch::Nothing,
             Self::PullRequest { place, number, .. } | Self::IssueComment { place, number, is_pull: true, .. } => {
                 Touch::Pull(place.clone(), *number)
             }
             // Any branch can be some pull request's base, and `.kagero.yml` is read from there. Tags cannot.
-            Self::Push { place, reference } if reference.starts_with("refs/heads/") => Touch::Repository(place.clone()),
+            Self::Push { place, reference } => match reference.strip_prefix("refs/heads/") {
+                Some(branch) => Touch::Branch(place.clone(), branch.to_owned()),
+                None => Touch::Nothing,
+            },
             Self::Repository { place, .. } => Touch::Repository(place.clone()),
             Self::Installation { .. } => Touch::Installations,
-            Self::IssueComment { .. } | Self::Push { .. } | Self::Ping | Self::Other(_) => Touch::Nothing,
+            Self::IssueComment { .. } | Self::Ping | Self::Other(_) => Touch::Nothing,
         }
     }
 }
@@ -339,7 +346,7 @@ mod tests {
             event,
             Event::PullRequest { place: shop(), number: PrNumber(12), action: PullAction::Other("stacked".into()) }
         );
-        assert_eq!(event.touches(), Touch::Pull(shop(), PrNumber(12)));
+        assert_eq!(event.touches(), Touch::Nothing, "unknown actions are ignored");
     }
 
     #[test]
@@ -355,14 +362,14 @@ mod tests {
     }
 
     #[test]
-    fn branches_touch_the_repository_and_tags_do_not() {
+    fn branches_touch_what_is_based_on_them_and_tags_do_not() {
         let push = |reference: &str| {
             read(
                 "push",
                 &json!({"ref": reference, "repository": {"id": 7, "full_name": "acme/shop"}, "installation": {"id": 3}}),
             )
         };
-        assert_eq!(push("refs/heads/main").touches(), Touch::Repository(shop()));
+        assert_eq!(push("refs/heads/release/1").touches(), Touch::Branch(shop(), "release/1".to_owned()));
         assert_eq!(push("refs/tags/v1").touches(), Touch::Nothing);
     }
 

@@ -25,7 +25,7 @@ pub(super) fn policy() -> Policy {
         domain: "preview.test".to_owned(),
         link: LinkBase { scheme: "https".to_owned(), port: None },
         repositories: vec!["acme/*".to_owned()],
-        limits: Limits { environments: 3, per_repository: 3, attempts: 3 },
+        limits: Limits { environments: 3, per_repository: 3, builds: 100, attempts: 3 },
         pace: Pace {
             busy: Duration::from_millis(100),
             idle: Duration::from_secs(15),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{KEY, config_for, policy, pull, repo_config, sha};
 use crate::domain::desired::{CapacityLimit, Desired, GoneReason, Obstacle, QueueReason};
 use crate::domain::id::{EnvUid, Generation, RepoId};
-use crate::domain::ledger::{Ledger, Left, Said, Standing};
+use crate::domain::ledger::{Held, Ledger, Left, Said, Standing};
 use crate::domain::policy::{BotRule, DraftRule, ForkRule, Policy, RepoConfig, RepoSetting, TriggerMode};
 use crate::domain::pull::{Pins, PullFacts, PullState};
 use crate::domain::time::Timestamp;
@@ -192,7 +192,7 @@ fn age_ends_an_environment_without_github_and_a_push_brings_it_back() {
     assert!(matches!(Case::new().live().with(|c| c.now = Timestamp(13 * day)).verdict(), Desired::Running(_)));
     let left = |c: &mut Case| {
         let mut row = ledger(&c.policy, Standing::Released(c.now));
-        row.left = Some(Left { why: GoneReason::Expired, head_sha: Some(sha('a')), at: c.now });
+        row.left = Some(Left { why: GoneReason::Expired, head_sha: Some(sha('a')), at: c.now, held: Held::default() });
         c.ledger = Some(row);
     };
     assert_eq!(Case::new().with(left).verdict(), gone(GoneReason::Expired));

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::comment::{body, marker, without_times};
 use super::say::say;
-use super::view::{EnvView, Phase, ServiceView, StageState, StageView};
+use super::view::{EnvView, Phase, Removed, ServiceView, StageState, StageView};
 use crate::domain::assignment::ServiceState;
 use crate::domain::desired::{CapacityLimit, GoneReason, QueueReason};
 use crate::domain::id::{CommitSha, EnvKey, EnvUid, Generation, InstallId, PrNumber, RepoId, RepoName, ServiceName};
-use crate::domain::ledger::{CommentSaid, DeploymentSaid, DeploymentState, Said};
+use crate::domain::ledger::{CommentSaid, DeploymentSaid, DeploymentState, Held, Said};
 use crate::domain::policy::{AllowList, Labels, Limits, LinkBase, Pace, Policy};
 use crate::domain::step::Step;
 use crate::domain::time::Timestamp;
@@ -45,6 +45,7 @@ fn view(phase: Phase) -> EnvView {
         detail: None,
         log_tail: Vec::new(),
         seed: Some("golden".to_owned()),
+        removed: Some(Removed { held: Held { machines: 1, databases: 1 }, checked_at: Timestamp(1_767_000_000_000) }),
         ready_after_ms: Some(2_345),
         at: Timestamp(1_795_000_000_000),
     }
@@ -56,7 +57,7 @@ fn policy() -> Policy {
         domain: "preview.test".to_owned(),
         link: LinkBase { scheme: "https".to_owned(), port: None },
         repositories: Vec::new(),
-        limits: Limits { environments: 1, per_repository: 1, attempts: 1 },
+        limits: Limits { environments: 1, per_repository: 1, builds: 100, attempts: 1 },
         pace: Pace {
             busy: Duration::from_millis(100),
             idle: Duration::from_secs(15),

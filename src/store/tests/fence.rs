@@ -8,7 +8,7 @@ use super::{NOW, TTL, key, lease, ledger, open};
 use crate::domain::assignment::TaskDigest;
 use crate::domain::desired::GoneReason;
 use crate::domain::id::Generation;
-use crate::domain::ledger::{Answer, CommentSaid, Intent, Left, Proof, Role, Said, Token};
+use crate::domain::ledger::{Answer, CommentSaid, Held, Intent, Left, Proof, Role, Said, Token};
 use crate::domain::time::Timestamp;
 use crate::store::{Lease, Store, StoreError};
 
@@ -22,7 +22,7 @@ fn intent() -> Intent {
 }
 
 fn left() -> Left {
-    Left { why: GoneReason::Closed, head_sha: None, at: Timestamp(7) }
+    Left { why: GoneReason::Closed, head_sha: None, at: Timestamp(7), held: Held::default() }
 }
 
 /// Every method that takes a lease and writes. A new one belongs here.

@@ -62,6 +62,7 @@ impl Stage {
     pub fn set(&self, pr: u64, view: EnvView, upstream: Option<SocketAddr>) {
         let route = Route { uid: uid(pr), upstream, view: Arc::new(view) };
         self.routes.apply(&[(label(pr).into(), Some(Arc::new(route)))]);
+        self.routes.complete();
     }
 
     pub fn remove(&self, pr: u64) {
@@ -265,6 +266,7 @@ pub fn view(pr: u64, phase: Phase) -> EnvView {
         detail: None,
         log_tail: Vec::new(),
         seed: Some("golden, masked".to_owned()),
+        removed: None,
         ready_after_ms: None,
         at: Timestamp(1_700_000_000_000),
     }

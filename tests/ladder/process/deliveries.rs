@@ -121,3 +121,24 @@ async fn what_went_through_is_counted_where_operators_look() {
     }
     rig.finish().await;
 }
+
+#[tokio::test]
+async fn a_preview_that_is_not_looked_at_yet_after_a_start_is_not_unknown() {
+    let mut rig = Rig::start(Setup::postgres()).await;
+    let number = rig.open("Still there", vec![]).await;
+    rig.until_ready(number).await;
+    let gone = rig.open("Gone", vec![]).await;
+    rig.until_ready(gone).await;
+    rig.close(gone).await;
+    rig.until_gone(gone).await;
+    rig.kill9_controller();
+    rig.spawn();
+    eventually("the application is back", PATIENCE, async || {
+        let answer = rig.visit(number, "/").await.map_err(|error| error.to_string())?;
+        let status = answer.status().as_u16();
+        assert_ne!(status, 404, "{:?}", answer.headers());
+        if status == 200 { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    rig.finish().await;
+}

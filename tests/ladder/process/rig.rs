@@ -78,19 +78,24 @@ pub fn kagero_yml(lane: Lane, build: &str) -> String {
 pub struct Setup {
     lane: Lane,
     environments: u32,
+    builds: u32,
 }
 
 impl Setup {
     pub fn sqlite() -> Self {
-        Self { lane: Lane::Sqlite, environments: 20 }
+        Self { lane: Lane::Sqlite, environments: 20, builds: 2 }
     }
 
     pub fn postgres() -> Self {
-        Self { lane: Lane::Postgres, environments: 20 }
+        Self { lane: Lane::Postgres, environments: 20, builds: 2 }
     }
 
     pub fn with_environments(self, environments: u32) -> Self {
         Self { environments, ..self }
+    }
+
+    pub fn with_builds(self, builds: u32) -> Self {
+        Self { builds, ..self }
     }
 }
 
@@ -408,6 +413,7 @@ path = "golden.sql"
 
 [limits]
 environments = {environments}
+builds = {builds}
 
 [pace]
 busy = "100ms"
@@ -421,5 +427,6 @@ grace = "2s"
         clone = github.clone_base(),
         engine = setup.lane.word(),
         environments = setup.environments,
+        builds = setup.builds,
     )
 }

@@ -1,5 +1,8 @@
 //! The one comment, whatever people do around it.
 
+use http::Method;
+use kagero::sim::github::{AnswerFault, RoutePattern};
+
 use super::rig::{ACTOR, PATIENCE, Rig, Setup};
 use crate::wait::eventually;
 
@@ -42,5 +45,17 @@ async fn one_comment_is_found_again_behind_a_hundred_others_even_without_our_not
     rig.launch().await;
     rig.until_ready(number).await;
     assert_eq!(rig.comments(number).await.remove(0).id, ours);
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_write_that_is_refused_does_not_keep_others_from_being_made() {
+    let mut rig = Rig::start(Setup::sqlite()).await;
+    let deployments = RoutePattern::new(Some(Method::POST), "/repos/*/*/deployments");
+    rig.github.faults().answer(deployments, AnswerFault::status(403), u32::MAX);
+    let number = rig.open("Without the right to deploy", vec![]).await;
+    rig.until_says(number, "Preview ready").await;
+    rig.close(number).await;
+    rig.until_says(number, "A complete listing at").await;
     rig.finish().await;
 }

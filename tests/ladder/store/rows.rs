@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kagero::domain::desired::GoneReason;
 use kagero::domain::id::{EnvKey, Generation, InstallationId, PrNumber, RepoId, RepoName};
-use kagero::domain::ledger::{Answer, Ledger, Left, Said, Standing};
+use kagero::domain::ledger::{Answer, Held, Ledger, Left, Said, Standing};
 use kagero::domain::pull::{ConfigFacts, Pins, PullFacts, PullState, RepoRef};
 use kagero::domain::time::Timestamp;
 use kagero::store::{JournalCheck, Store, StoreError};
@@ -150,7 +150,12 @@ async fn standing_only_goes_forward() {
     let store = open(&directory).await;
     let live = Ledger { key: key(1), standing: Standing::Live, ..sample(&arbitrary::ledger()) };
     let lease = lease(&store, key(1)).await;
-    let left = |at| Left { why: GoneReason::Merged, head_sha: None, at: Timestamp(at) };
+    let left = |at| Left {
+        why: GoneReason::Merged,
+        head_sha: None,
+        at: Timestamp(at),
+        held: Held { machines: 1, databases: 2 },
+    };
     let missing = store.leave(&lease, &left(1)).await;
     assert!(matches!(missing, Err(StoreError::Bug { .. })), "{missing:?}");
     store.enroll(&lease, &live).await.unwrap();

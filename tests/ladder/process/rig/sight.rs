@@ -60,6 +60,16 @@ impl Rig {
         self.client.get(url).send().await.unwrap().text().await.unwrap()
     }
 
+    /// Waits until the one sentence on a pull request's state contains these words.
+    pub async fn until_detail(&self, number: u64, words: &str) {
+        eventually(format!("pull request {number} shows {words:?}"), PATIENCE, async || {
+            let Some(detail) = self.detail(number).await? else { return Err("not known yet".to_owned()) };
+            let says = detail.view.detail.as_ref().is_some_and(|sentence| sentence.contains(words));
+            if says { Ok(()) } else { Err(self.situation(number, &detail)) }
+        })
+        .await;
+    }
+
     /// Waits until a stage of the newest commit runs.
     pub async fn until_stage(&self, number: u64, stage: &str) {
         let head = self.head(number).await;
