@@ -62,6 +62,10 @@ bench: ## Measure (ARGS="start gateway": only these)
 setup: ## Install what demo, test, lint and bench need; nothing if all is there
 	@tools/setup demo test lint bench
 
+.PHONY: bare
+bare: ## Prove demo and test on an empty Debian in namespaces of its own (needs root)
+	@tools/bare-machine
+
 .PHONY: clean-state
 clean-state: ## Forget the demo's environments and databases (refuses while it runs)
 	@tools/clean-state

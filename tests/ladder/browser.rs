@@ -165,6 +165,8 @@ impl Driver {
             .arg(chromedriver)
             .arg("--port=0")
             .env("HOME", home)
+            // What the two leave in the directory for temporary files goes with the rest.
+            .env("TMPDIR", home)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
