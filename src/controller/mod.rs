@@ -10,6 +10,7 @@ mod builds;
 pub mod decide;
 mod execute;
 mod fleet;
+mod hearing;
 mod intake;
 mod observe;
 mod pass;

@@ -237,7 +237,7 @@ fn conclude(
     policy: &Policy,
     now: Timestamp,
 ) -> Decision {
-    let recalled = Recalled { agent: memory.agent(known.key), trouble: memory.trouble(known.key) };
+    let recalled = Recalled { agent: memory.hearing.last(known.key), trouble: memory.trouble(known.key) };
     let mut decision = decide::decide(known, want, plan, seen, &recalled, policy, now);
     let Sayings { steps, mut wait } = std::mem::take(&mut decision.sayings);
     let steps = steps.into_iter().filter(|step| match memory.silence(known.key, &subject(step), now) {
@@ -275,17 +275,23 @@ pub async fn observe(world: &World, memory: &Memory, known: &Known) -> Observed 
             None => Seen::Absent,
             Some(address) => match world.agents.status(&address, &known.uid).await {
                 Ok(status) => Seen::Present(status),
-                Err(error) => Seen::Unknown(Doubt::ReadFailed(error)),
+                Err(how) => Seen::Unknown(silent(memory, key, how, world.clock.now())),
             },
         },
     };
     match &agent {
-        Seen::Present(status) => memory.keep_agent(key, Some(status.clone())),
-        Seen::Absent => memory.keep_agent(key, None),
+        Seen::Present(status) => memory.hearing.heard(key, status.clone(), world.clock.now()),
+        Seen::Absent => memory.hearing.forget(key),
         // A moment's silence takes no preview off its link and changes no words.
         Seen::Unknown(_) => {}
     }
     Observed { at: snapshot.at, machines, databases, agent }
+}
+
+/// An agent's silence counts against it only while other agents are heard: otherwise it may be we who hear nothing.
+fn silent(memory: &Memory, key: EnvKey, how: String, now: Timestamp) -> Doubt {
+    let since = memory.hearing.not_heard(key, now);
+    if memory.hearing.are_others_heard(key, since) { Doubt::Silent { since, how } } else { Doubt::ReadFailed(how) }
 }
 
 /// Whether a commit is being built.

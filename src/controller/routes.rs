@@ -24,7 +24,7 @@ pub fn publish(world: &World, memory: &Memory, known: &Known, seen: &Observed, d
 fn put(world: &World, memory: &Memory, known: &Known, seen: &Observed, decision: &Decision) {
     let status = match &seen.agent {
         Seen::Present(status) => Some(status.clone()),
-        Seen::Unknown(_) => memory.agent(known.key),
+        Seen::Unknown(_) => memory.hearing.last(known.key),
         Seen::Absent => None,
     };
     let Some(ledger) = &known.ledger else { return };

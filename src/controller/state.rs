@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::builds::Builds;
 use super::fleet::Fleet;
+use super::hearing::Hearing;
 use super::queue::Queue;
 use super::seats::Seats;
-use crate::domain::assignment::AgentStatus;
 use crate::domain::id::{EnvKey, HostLabel, RepoId};
 use crate::domain::time::Timestamp;
 
@@ -20,6 +20,8 @@ pub struct Memory {
     pub seats: Seats,
     /// Who may build.
     pub builds: Builds,
+    /// What agents have said.
+    pub hearing: Hearing,
     /// What was listed.
     pub fleet: Fleet,
     notes: Mutex<HashMap<EnvKey, Note>>,
@@ -36,7 +38,6 @@ struct Note {
     changed_at: Timestamp,
     in_motion: bool,
     failures: u32,
-    agent: Option<AgentStatus>,
     trouble: Option<String>,
     silent: Vec<(Silence, Timestamp)>,
     steps: String,
@@ -69,6 +70,7 @@ impl Memory {
             queue: Queue::default(),
             seats: Seats::default(),
             builds: Builds::default(),
+            hearing: Hearing::default(),
             fleet,
             notes: Mutex::default(),
             redelivered: Mutex::default(),
@@ -95,17 +97,6 @@ impl Memory {
     /// As noted; unknown environments are taken to be in motion.
     pub fn is_in_motion(&self, key: EnvKey) -> bool {
         self.lock().get(&key).is_none_or(|note| note.in_motion)
-    }
-
-    /// The last answer of the environment's agent: kept while it cannot be reached, so that a moment's
-    /// silence does not take a preview off its link.
-    pub fn agent(&self, key: EnvKey) -> Option<AgentStatus> {
-        self.lock().get(&key).and_then(|note| note.agent.clone())
-    }
-
-    /// Replaces the last answer.
-    pub fn keep_agent(&self, key: EnvKey, status: Option<AgentStatus>) {
-        self.note(key, |note| note.agent = status);
     }
 
     /// A pass failed: how long to wait before the next, doubling from 0.2 s to a minute.
@@ -175,6 +166,7 @@ impl Memory {
 
     /// Forgets an environment of which nothing is left, but for what it is published under.
     pub fn forget(&self, key: EnvKey) {
+        self.hearing.forget(key);
         self.note(key, |note| {
             *note = Note { labels: std::mem::take(&mut note.labels), in_motion: true, ..Note::default() }
         });

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::time::Timestamp;
+
 /// What is known of one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,6 +52,13 @@ pub enum Doubt {
     NotRead,
     /// The read failed; the text says how.
     ReadFailed(String),
+    /// It has not answered for some time, while others of its kind do.
+    Silent {
+        /// Since when.
+        since: Timestamp,
+        /// How the last read failed.
+        how: String,
+    },
     /// The listing ended early.
     Partial,
     /// We asked for it so recently that it may not be visible yet.
@@ -61,6 +70,7 @@ impl std::fmt::Display for Doubt {
         match self {
             Self::NotRead => f.write_str("not read yet"),
             Self::ReadFailed(how) => write!(f, "could not be read: {how}"),
+            Self::Silent { since, how } => write!(f, "silent since {since}: {how}"),
             Self::Partial => f.write_str("the listing was incomplete"),
             Self::TooYoung => f.write_str("asked for too recently to be visible"),
         }

@@ -13,7 +13,7 @@ use crate::domain::id::MachineId;
 use crate::domain::ledger::{Answer, Intent, Ledger, Role, Token};
 use crate::domain::observed::{Database, DatabaseState, Machine, MachineState, Observed, Tags};
 use crate::domain::policy::Policy;
-use crate::domain::seen::Seen;
+use crate::domain::seen::{Doubt, Seen};
 use crate::domain::step::{Failure, Next, Plan, Step, Waiting};
 use crate::domain::time::Timestamp;
 
@@ -22,6 +22,12 @@ const ATTEMPT_WINDOW: Duration = Duration::from_mins(20);
 
 /// A machine that stops sooner than this after being asked for has not lived: the next try counts.
 const LIVED: Duration = Duration::from_mins(1);
+
+/// A machine whose agent cannot be reached this long after the machine was asked for has not come up.
+const BOOT: Duration = Duration::from_mins(10);
+
+/// A machine whose agent has answered before, and has not for this long while other agents do, is given up.
+const MUTE: Duration = Duration::from_mins(5);
 
 /// Towards services that answer.
 pub(super) fn run(spec: &EnvSpec, seen: &Observed, asked: Option<&Ledger>, policy: &Policy) -> Plan {
@@ -145,7 +151,12 @@ impl<'a> Draft<'a> {
         match chosen.state {
             MachineState::Running if chosen.agent.is_some() => Some(chosen),
             MachineState::Running | MachineState::Pending => {
-                self.waiting.push(Waiting::Machine);
+                let asked_at = self.ledger.intents_for(&Role::Machine).next_back().map(|intent| intent.asked_at);
+                if asked_at.is_some_and(|at| self.seen.at.since(at) >= BOOT) {
+                    self.terminate(&chosen);
+                } else {
+                    self.waiting.push(Waiting::Machine);
+                }
                 None
             }
             MachineState::Stopped => {
@@ -227,6 +238,9 @@ impl<'a> Draft<'a> {
             Seen::Present(status) => status,
             Seen::Unknown(doubt) => {
                 self.waiting.push(Waiting::Agent(format!("{doubt}")));
+                if matches!(doubt, Doubt::Silent { since, .. } if self.seen.at.since(*since) >= MUTE) {
+                    self.terminate(machine);
+                }
                 return;
             }
             Seen::Absent => {

@@ -8,6 +8,7 @@ use crate::domain::ledger::Role;
 use crate::domain::observed::{DatabaseState, MachineState};
 use crate::domain::policy::OnPush;
 use crate::domain::pull::PullState;
+use crate::domain::seen::Doubt;
 use crate::domain::step::{Step, Waiting};
 use crate::domain::time::Timestamp;
 
@@ -288,4 +289,52 @@ fn a_renamed_repository_changes_nothing_that_runs() {
     world.pull.repo = RepoName::parse("acme/renamed").unwrap();
     world.settle();
     assert_eq!(world.done[before..], [] as [&str; 0]);
+}
+
+#[test]
+fn an_agent_that_stays_silent_while_others_answer_costs_its_machine_and_nothing_else() {
+    let minutes = |count: i64| count * 60_000;
+    let mut world = World::new();
+    world.settle();
+    let (machine, database) = (world.machines[0].id.clone(), world.databases[0].id.clone());
+    let since = world.now;
+    for doubt in [Doubt::Silent { since, how: "time-out".to_owned() }, Doubt::ReadFailed("time-out".to_owned())] {
+        world.deaf = Some(doubt);
+        world.now = Timestamp(since.0 + minutes(4));
+        assert!(world.plan().steps.is_empty(), "{:?}", world.plan());
+    }
+    world.now = Timestamp(since.0 + minutes(6));
+    assert!(world.plan().steps.is_empty(), "what may be our own deafness is no ground");
+    world.deaf = Some(Doubt::Silent { since, how: "time-out".to_owned() });
+    let plan = world.plan();
+    assert!(matches!(&plan.steps[..], [Step::Terminate(owned)] if *owned.id() == machine), "{plan:?}");
+    world.act(&plan.steps[0]);
+    world.deaf = None;
+    world.settle();
+    assert_ne!(world.machines[0].id, machine);
+    assert_eq!(world.databases[0].id, database);
+}
+
+#[test]
+fn a_machine_whose_agent_never_comes_up_is_tried_again_a_bounded_number_of_times() {
+    let mut world = World::new();
+    for step in &world.plan().steps {
+        world.act(step);
+    }
+    let mut launches = 0;
+    for _ in 0..200 {
+        for step in &world.plan().steps {
+            launches += usize::from(step.kind() == "launch-machine");
+            world.act(step);
+        }
+        for machine in &mut world.machines {
+            machine.state = MachineState::Pending;
+            machine.agent = None;
+        }
+        world.agent = None;
+        // Three attempts fit into the window in which attempts count.
+        world.now = Timestamp(world.now.0 + 10_000);
+    }
+    // 2,000 s: an attempt lasts 10 minutes.
+    assert_eq!(launches, 4);
 }

@@ -10,7 +10,7 @@ use crate::domain::ledger::{Answer, Ledger, Proof, Standing};
 use crate::domain::observed::{Database, DatabaseState, Location, Machine, MachineState, Observed, Tags};
 use crate::domain::policy::{Policy, RepoConfig};
 use crate::domain::pull::{Pins, PullFacts, PullState};
-use crate::domain::seen::Seen;
+use crate::domain::seen::{Doubt, Seen};
 use crate::domain::step::{Plan, Step};
 use crate::domain::time::Timestamp;
 use crate::plan::{Ground, Seat, desired, plan};
@@ -24,6 +24,8 @@ pub(super) struct World {
     pub machines: Vec<Machine>,
     pub databases: Vec<Database>,
     pub agent: Option<AgentStatus>,
+    /// Why the agent is not heard, if it is not.
+    pub deaf: Option<Doubt>,
     /// How the next rollouts end.
     pub fate: Fate,
     pub now: Timestamp,
@@ -47,6 +49,7 @@ impl World {
             machines: Vec::new(),
             databases: Vec::new(),
             agent: None,
+            deaf: None,
             fate: Fate::Serves,
             now: Timestamp(10_000),
             done: Vec::new(),
@@ -74,7 +77,10 @@ impl World {
             at: self.now,
             machines: all(self.machines.is_empty()).map(|()| self.machines.clone()),
             databases: all(self.databases.is_empty()).map(|()| self.databases.clone()),
-            agent: self.agent.clone().map_or(Seen::Absent, Seen::Present),
+            agent: match (&self.deaf, &self.agent) {
+                (Some(doubt), Some(_)) => Seen::Unknown(doubt.clone()),
+                (_, agent) => agent.clone().map_or(Seen::Absent, Seen::Present),
+            },
         }
     }
 
