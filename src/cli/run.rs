@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics;
@@ -23,12 +24,13 @@ use crate::cloud::local::databases::{
 use crate::cloud::local::machines::{LocalMachines, LocalOptions};
 use crate::config::Server;
 use crate::config::server::{
-    Compute, Front as ServerFront, PostgresServer, SandboxRule, Seed, SeedFormat, Store as StoreAddress,
+    Compute, Front as ServerFront, Postgres, PostgresServer, SandboxRule, Seed, SeedFormat, Store as StoreAddress,
 };
 use crate::controller::{Controller, Desk, Tuning, World};
 use crate::domain::assignment::SandboxLevel;
 use crate::domain::id::SeedName;
 use crate::domain::policy::{Engine, Policy};
+use crate::domain::server_address::ServerAddress;
 use crate::domain::step::Step;
 use crate::forge::Forge as _;
 use crate::forge::budget::{WriteBudget, WriteLimits};
@@ -225,7 +227,7 @@ fn goldens(seeds: &BTreeMap<SeedName, Seed>, engine: Engine) -> Vec<Golden> {
                 SeedFormat::Directory => Some(GoldenFormat::Directory),
                 SeedFormat::Sqlite => Some(GoldenFormat::SqliteFile),
             },
-            extensions: Vec::new(),
+            extensions: seed.extensions.clone(),
         })
         .collect()
 }
@@ -245,7 +247,8 @@ pub fn postgres_config(
             ServerConfig::Private { bin_dir, user: user.clone(), durability: around.durability }
         }
         PostgresServer::External { url } => {
-            ServerConfig::External { admin_url: url.value.clone(), bin_dir, open_databases: Vec::new() }
+            let open_databases = postgres.open_databases.clone();
+            ServerConfig::External { admin_url: url.value.clone(), bin_dir, open_databases }
         }
     };
     Some(PostgresConfig {
@@ -294,6 +297,12 @@ fn machines(
     let key = ControllerKey::from(&secret.signing_key());
     let mut options = LocalOptions::new(server.install.clone(), state_dir, &around.program, key);
     options.sandbox.read_only_paths.clone_from(&compute.read_only_paths);
+    // The application verifies the database server's certificate by the same authorities as we do.
+    if let Some(Postgres { server: PostgresServer::External { url }, .. }) = &server.postgres
+        && let Ok(address) = ServerAddress::parse(url.value.expose_secret())
+    {
+        options.sandbox.read_only_paths.extend(address.tls.root_certificate);
+    }
     options.sandbox.path.clone_from(&compute.path);
     options.sandbox.weakest = match compute.sandbox {
         SandboxRule::Require => SandboxLevel::Bubblewrap,

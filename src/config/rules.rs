@@ -92,6 +92,12 @@ pub static HOST_PORT: TextRule =
             !host.is_empty() && !host.contains(['/', '@', ' ', '*']) && port.parse::<u16>().is_ok_and(|port| port > 0)
         })
     });
+/// What PostgreSQL calls a database or an extension.
+pub static IDENTIFIER: TextRule =
+    line("a name as PostgreSQL has it, 1 to 63 characters", Some("^[A-Za-z0-9_][A-Za-z0-9_. -]*$"), 63, |text| {
+        text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b' ' | b'-'))
+    });
 /// The name of a seed.
 pub static SEED: TextRule = line(
     "a name of 1 to 30 lower-case letters, digits, hyphens or underscores",

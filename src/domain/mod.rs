@@ -12,5 +12,6 @@ pub mod owned;
 pub mod policy;
 pub mod pull;
 pub mod seen;
+pub mod server_address;
 pub mod step;
 pub mod time;

@@ -13,6 +13,7 @@ use secrecy::SecretString;
 
 use super::golden::{Golden, SeedError, SeedFormat};
 use super::tools::{PassFile, RunAs, Tools};
+use crate::domain::server_address::Tls;
 
 /// Where a seed goes, and with what.
 pub struct Target {
@@ -24,6 +25,8 @@ pub struct Target {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// How connections are secured.
+    pub tls: Tls,
     /// The empty database.
     pub database: String,
     /// The seed role.
@@ -32,6 +35,22 @@ pub struct Target {
     pub password: SecretString,
     /// For short-lived files.
     pub scratch: PathBuf,
+}
+
+impl Target {
+    /// What PostgreSQL's programs are told of the server.
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        let mut variables = vec![
+            ("PGHOST", self.host.clone()),
+            ("PGPORT", self.port.to_string()),
+            ("PGUSER", self.role.clone()),
+            ("PGSSLMODE", self.tls.mode.as_str().to_owned()),
+        ];
+        if let Some(path) = &self.tls.root_certificate {
+            variables.push(("PGSSLROOTCERT", path.display().to_string()));
+        }
+        variables
+    }
 }
 
 /// Whether SQL text is loaded as one transaction: that spares PostgreSQL most of the log, but some
@@ -72,9 +91,7 @@ async fn plain(golden: &Golden, wrapping: Wrapping, target: &Target) -> Result<(
         psql.arg("--single-transaction");
     }
     psql.env("PGPASSFILE", pass.path())
-        .env("PGHOST", &target.host)
-        .env("PGPORT", target.port.to_string())
-        .env("PGUSER", &target.role)
+        .envs(target.variables())
         .env("PGDATABASE", &target.database)
         .env("PGCLIENTENCODING", "UTF8")
         .stdin(Stdio::from(seed));
@@ -103,9 +120,7 @@ async fn archive(golden: &Golden, target: &Target) -> Result<(), SeedError> {
         .arg(contents.path())
         .arg(&golden.source)
         .env("PGPASSFILE", pass.path())
-        .env("PGHOST", &target.host)
-        .env("PGPORT", target.port.to_string())
-        .env("PGUSER", &target.role);
+        .envs(target.variables());
     let output = restore.output().await.map_err(failed)?;
     judge(golden, "pg_restore", &output)
 }

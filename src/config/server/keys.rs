@@ -227,6 +227,12 @@ pub(super) static POSTGRES: Table = Table {
             "the account of Kagero, or postgres if that is root",
             "The account that the private server runs as.",
         ),
+        optional(
+            "open_databases",
+            Shape::List { item: &rules::IDENTIFIER, least: 0, most: 100 },
+            "none",
+            "Databases on the server of `url` that every role may enter and that may stay so. Without it such a server is refused: pull requests could read there.",
+        ),
     ],
     later: &[],
 };
@@ -240,6 +246,12 @@ pub(super) static SEED: Table = Table {
             choice(&["auto", "plain", "custom", "directory", "sqlite"]),
             "auto",
             "How it is written; `auto` finds out by looking.",
+        ),
+        optional(
+            "extensions",
+            Shape::List { item: &rules::IDENTIFIER, least: 0, most: 50 },
+            "none",
+            "PostgreSQL's extensions that the data needs and that only an administrator may make: made before it is loaded.",
         ),
     ],
     later: &["masks", "verify"],

@@ -153,6 +153,8 @@ pub struct Postgres {
     pub server: PostgresServer,
     /// Where `postgres`, `initdb`, `pg_restore` and `psql` are; `None`: where the system keeps them.
     pub bin_dir: Option<PathBuf>,
+    /// Databases on a server that is there which every role may enter, and which may stay so.
+    pub open_databases: Vec<String>,
 }
 
 /// A PostgreSQL server.
@@ -179,6 +181,8 @@ pub struct Seed {
     pub path: PathBuf,
     /// How it is written.
     pub format: SeedFormat,
+    /// Extensions that are made before it is loaded.
+    pub extensions: Vec<String>,
 }
 
 /// How golden data is written.

@@ -15,6 +15,7 @@ use crate::config::tree::{Language, parse};
 use crate::config::view::{View, Written, text_of};
 use crate::domain::id::{InstallId, SeedName};
 use crate::domain::policy::{Engine, Labels, Limits, LinkBase, Pace};
+use crate::domain::server_address::ServerAddress;
 
 use super::keys::{self, SERVER};
 use super::{
@@ -168,7 +169,14 @@ impl Reader<'_> {
                 let help = "engine sqlite takes sqlite or plain; engine postgres takes plain, custom or directory";
                 self.problems.push(Problem::new(seed.span("format"), message, "").help(help));
             }
-            seeds.insert(name, Seed { engine, path: self.around.path(path.text), format });
+            let extensions = texts(seed, "extensions");
+            if engine == Engine::Sqlite && !extensions.is_empty() {
+                let message = format!("`seeds.{name}.extensions` does not go with its engine");
+                self.problems.push(
+                    Problem::new(seed.span("extensions"), message, "").help("only engine postgres has extensions"),
+                );
+            }
+            seeds.insert(name, Seed { engine, path: self.around.path(path.text), format, extensions });
         }
         seeds
     }
@@ -196,21 +204,20 @@ impl Reader<'_> {
                 PostgresServer::External { url: secret }
             }
         };
-        Some(Postgres { server, bin_dir: view.text("bin_dir").map(|dir| PathBuf::from(dir.text)) })
+        let bin_dir = view.text("bin_dir").map(|dir| PathBuf::from(dir.text));
+        Some(Postgres { server, bin_dir, open_databases: texts(view, "open_databases") })
     }
 
     fn external(&mut self, span: &Span, secret: &Secret, allowed: &[String]) {
-        let url = Url::parse(secret.value.expose_secret()).ok();
-        let url = url.filter(|url| matches!(url.scheme(), "postgres" | "postgresql") && url.host_str().is_some());
-        let Some(url) = url else {
-            let message = format!("the secret {} is not the address of a PostgreSQL server", secret.reference);
-            self.problems.push(
-                Problem::new(span.clone(), message, "")
-                    .help("it has to be postgres://<user>:<password>@<host>:<port>/<database>"),
-            );
-            return;
+        let address = match ServerAddress::parse(secret.value.expose_secret()) {
+            Ok(address) => address,
+            Err(error) => {
+                let message = format!("the secret {} is not the address of a PostgreSQL server", secret.reference);
+                self.problems.push(Problem::new(span.clone(), message, "").help(error.to_string()));
+                return;
+            }
         };
-        let server = format!("{}:{}", url.host_str().unwrap_or_default(), url.port().unwrap_or(5432));
+        let server = address.authority();
         if !allowed.contains(&server) {
             let message = format!("the server of {} is not in `allow.database_servers`", secret.reference);
             let help = "databases are dropped there: name the server as host:port in [allow], to be sure that it is the right one";
@@ -250,6 +257,10 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+fn texts(view: View<'_>, key: &str) -> Vec<String> {
+    view.list(key).iter().map(|item| item.text.to_owned()).collect()
 }
 
 fn listen(view: View<'_>) -> Option<Listen> {

@@ -29,6 +29,8 @@ fn variable(name: &str) -> Option<String> {
     match name {
         "HOOK" | "KAGERO_WEBHOOK_SECRET" => Some("hunter2-hook".to_owned()),
         "PG" => Some("postgres://root:hunter2@db.staging/postgres".to_owned()),
+        "PG_TLS" => Some("postgres://root:hunter2@db.staging/postgres?sslmode=verify-full".to_owned()),
+        "PG_ELSEWHERE" => Some("postgres://root:hunter2@db.staging/postgres?host=db.production".to_owned()),
         _ => None,
     }
 }

@@ -112,6 +112,33 @@ fn a_server_of_ones_own_has_to_be_named_twice() {
 }
 
 #[test]
+fn an_address_names_its_server_before_the_query_and_nowhere_else() {
+    let with = |secret: &str| {
+        let allow = "[allow]\ndatabase_servers = [\"db.staging:5432\"]";
+        read_server(&format!("{SMALLEST}\n[database.postgres]\nurl = \"env:{secret}\"\n{allow}"))
+    };
+    assert!(with("PG_TLS").is_ok());
+    let words = with("PG_ELSEWHERE").unwrap_err().render(RenderStyle::Plain);
+    assert!(words.contains("its query names `host`") && words.contains("env:PG_ELSEWHERE"), "{words}");
+    assert!(!words.contains("hunter2") && !words.contains("db.production"), "{words}");
+}
+
+#[test]
+fn what_only_an_administrator_may_allow_can_be_named() {
+    let file = format!(
+        "{}extensions = [\"hstore\"]\n[database.postgres]\nurl = \"env:PG\"\nopen_databases = [\"wiki\"]\n\
+         [allow]\ndatabase_servers = [\"db.staging:5432\"]",
+        SMALLEST
+    );
+    let server = read_server(&file).unwrap();
+    assert_eq!(server.postgres.unwrap().open_databases, ["wiki"]);
+    assert_eq!(server.seeds.values().next().unwrap().extensions, ["hstore"]);
+    let sqlite = file.replace("engine = \"postgres\"", "engine = \"sqlite\"");
+    let words = read_server(&sqlite).unwrap_err().render(RenderStyle::Plain);
+    assert!(words.contains("`seeds.golden.extensions` does not go with its engine"), "{words}");
+}
+
+#[test]
 fn repositories_can_only_ask_for_what_is_set_up() {
     let server = read_server(SMALLEST).unwrap();
     let wanted = |text: &str| match kagero::config::combine(Some(text), Some(text), "main", "x") {

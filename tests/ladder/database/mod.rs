@@ -10,3 +10,4 @@ mod refusals;
 mod seeds;
 mod server;
 mod sqlite;
+mod tls;

@@ -18,6 +18,10 @@ pub fn sql(what: impl Into<String>, error: &sqlx::Error) -> CloudError {
             let (class, next_step) = sort(&code, error.message());
             CloudError { class, what, why: format!("{} (SQLSTATE {code}){next_step}", error.message()) }
         }
+        // What the other side sends in a handshake and cannot be accepted: its certificate, above all.
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            denied(what, format!("no secure connection: {error}. Check the server's certificate and `sslrootcert`"))
+        }
         sqlx::Error::Io(error) => retry(what, format!("the database server cannot be reached: {error}")),
         sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolTimedOut => {
             retry(what, format!("the connection to the database server broke: {error}"))

@@ -8,15 +8,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
-use url::Url;
 
 use crate::cloud::{CloudError, DatabaseAccess};
 use crate::domain::id::InstallId;
 use crate::domain::observed::Location;
 use crate::domain::owned::name_prefix;
+use crate::domain::server_address::{ServerAddress, Tls, TlsMode, bracketed};
 use crate::seed::name::RoleNames;
 use crate::seed::scram;
 use crate::seed::sql::Sql;
@@ -66,7 +66,7 @@ pub struct Server {
 
 enum Kind {
     Private { cluster: Box<Cluster>, running: Box<Mutex<Option<Running>>>, admin: String },
-    External { admin_url: Url, bin_dir: Option<PathBuf>, open_databases: Vec<String> },
+    External { address: Box<ServerAddress>, bin_dir: Option<PathBuf>, open_databases: Vec<String> },
 }
 
 /// Where a server listens.
@@ -76,8 +76,8 @@ pub struct Endpoint {
     pub host: String,
     /// Port.
     pub port: u16,
-    /// What else an address needs, such as `sslmode`.
-    pub query: Option<String>,
+    /// How connections are secured.
+    pub tls: Tls,
     /// Directories to make visible to a sandboxed process.
     pub paths: Vec<PathBuf>,
 }
@@ -99,15 +99,9 @@ impl Server {
                 Kind::Private { cluster: Box::new(Cluster::new(cluster)), running: Box::new(Mutex::new(None)), admin }
             }
             ServerConfig::External { admin_url, bin_dir, open_databases } => {
-                // The text is not quoted: it holds a password.
-                let wrong = |why: &str| fault::denied("read the address of the database server", why.to_owned());
-                let admin_url = Url::parse(admin_url.expose_secret()).map_err(|error| {
-                    wrong(&format!("{error}. Expected postgres://user:password@host:port/postgres"))
-                })?;
-                if !matches!(admin_url.scheme(), "postgres" | "postgresql") {
-                    return Err(wrong("it does not begin with postgres://"));
-                }
-                Kind::External { admin_url, bin_dir, open_databases }
+                let address = ServerAddress::parse(admin_url.expose_secret())
+                    .map_err(|error| fault::denied("read the address of the database server", error.to_string()))?;
+                Kind::External { address: Box::new(address), bin_dir, open_databases }
             }
         };
         Ok(Self { install, secret, state_dir, kind })
@@ -127,9 +121,7 @@ impl Server {
     pub fn location(&self) -> Location {
         let network = match &self.kind {
             Kind::Private { .. } => PRIVATE_NETWORK.to_owned(),
-            Kind::External { admin_url, .. } => {
-                format!("{}:{}", admin_url.host_str().unwrap_or("localhost"), admin_url.port().unwrap_or(5432))
-            }
+            Kind::External { address, .. } => address.authority(),
         };
         Location { account: self.state_dir.display().to_string(), region: "local".to_owned(), network }
     }
@@ -156,10 +148,9 @@ impl Server {
         let what =
             format!("connect to the database server{}", database.map_or_else(String::new, |d| format!(" for {d}")));
         match &self.kind {
-            Kind::External { admin_url, .. } => {
-                let options = PgConnectOptions::from_url(admin_url).map_err(|error| fault::sql(&what, &error))?;
-                let options = database.map_or(options.clone(), |name| options.database(name));
-                open(options).await.map_err(|error| fault::sql(&what, &error))
+            Kind::External { address, .. } => {
+                let database = database.unwrap_or(&address.database);
+                open(external_options(address, database)).await.map_err(|error| fault::sql(&what, &error))
             }
             Kind::Private { admin, .. } => {
                 let options = |running: &Running| self.private_options(running, admin, database.unwrap_or(MAINTENANCE));
@@ -182,7 +173,7 @@ impl Server {
             .username(admin)
             .password(scram::password(&self.secret, admin).expose_secret())
             .database(database)
-            .ssl_mode(sqlx::postgres::PgSslMode::Disable)
+            .ssl_mode(PgSslMode::Disable)
             .options([("synchronous_commit", "on")])
     }
 
@@ -223,12 +214,12 @@ impl Server {
             Kind::Private { .. } => {
                 let running = self.running(Trust::Memory).await?;
                 let host = "127.0.0.1".to_owned();
-                Ok(Endpoint { host, port: running.port, query: None, paths: vec![running.socket_dir] })
+                Ok(Endpoint { host, port: running.port, tls: Tls::disabled(), paths: vec![running.socket_dir] })
             }
-            Kind::External { admin_url, .. } => Ok(Endpoint {
-                host: admin_url.host_str().unwrap_or("localhost").to_owned(),
-                port: admin_url.port().unwrap_or(5432),
-                query: admin_url.query().map(str::to_owned),
+            Kind::External { address, .. } => Ok(Endpoint {
+                host: address.host.clone(),
+                port: address.port,
+                tls: address.tls.clone(),
                 paths: Vec::new(),
             }),
         }
@@ -261,10 +252,10 @@ impl Server {
     pub async fn access(&self, database: &str, roles: &RoleNames) -> Result<DatabaseAccess, CloudError> {
         let endpoint = self.endpoint().await?;
         let url = |role: &str| {
-            let query = endpoint.query.as_ref().map_or_else(String::new, |query| format!("?{query}"));
             let password = scram::password(&self.secret, role);
-            let (host, port) = (&endpoint.host, endpoint.port);
-            format!("postgres://{role}:{}@{host}:{port}/{database}{query}", password.expose_secret())
+            let (host, port) = (bracketed(&endpoint.host), endpoint.port);
+            let query = endpoint.tls.query();
+            format!("postgres://{role}:{}@{host}:{port}/{database}?{query}", password.expose_secret())
         };
         Ok(DatabaseAccess {
             application_url: url(&roles.application),
@@ -279,6 +270,29 @@ impl Server {
 enum Trust {
     Memory,
     Nothing,
+}
+
+/// From the parts of an address only; nothing of it is passed on as text.
+fn external_options(address: &ServerAddress, database: &str) -> PgConnectOptions {
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .host(&address.host)
+        .port(address.port)
+        .username(&address.user)
+        .database(database)
+        .ssl_mode(match address.tls.mode {
+            TlsMode::Disable => PgSslMode::Disable,
+            TlsMode::Prefer => PgSslMode::Prefer,
+            TlsMode::Require => PgSslMode::Require,
+            TlsMode::VerifyCa => PgSslMode::VerifyCa,
+            TlsMode::VerifyFull => PgSslMode::VerifyFull,
+        });
+    if let Some(password) = &address.password {
+        options = options.password(password.expose_secret());
+    }
+    if let Some(certificate) = &address.tls.root_certificate {
+        options = options.ssl_root_cert(certificate);
+    }
+    options
 }
 
 async fn open(options: PgConnectOptions) -> Result<PgConnection, sqlx::Error> {

@@ -140,6 +140,7 @@ impl Inner {
             run_as,
             host: endpoint.host,
             port: endpoint.port,
+            tls: endpoint.tls,
             database: loading.to_owned(),
             password: scram::password(self.server.secret(), &seed),
             role: seed.clone(),
