@@ -126,9 +126,8 @@ fn an_address_names_its_server_before_the_query_and_nowhere_else() {
 #[test]
 fn what_only_an_administrator_may_allow_can_be_named() {
     let file = format!(
-        "{}extensions = [\"hstore\"]\n[database.postgres]\nurl = \"env:PG\"\nopen_databases = [\"wiki\"]\n\
-         [allow]\ndatabase_servers = [\"db.staging:5432\"]",
-        SMALLEST
+        "{SMALLEST}extensions = [\"hstore\"]\n[database.postgres]\nurl = \"env:PG\"\nopen_databases = [\"wiki\"]\n\
+         [allow]\ndatabase_servers = [\"db.staging:5432\"]"
     );
     let server = read_server(&file).unwrap();
     assert_eq!(server.postgres.unwrap().open_databases, ["wiki"]);

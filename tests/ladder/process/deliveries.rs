@@ -11,6 +11,8 @@ use crate::wait::eventually;
 #[tokio::test]
 async fn what_no_webhook_told_is_found_at_the_next_start() {
     let mut rig = Rig::start(Setup::sqlite()).await;
+    // The listing that every start begins with would find them.
+    rig.until_in_sync().await;
     rig.github.faults().deliveries(DeliveryFault::Vanished, 1);
     let number = rig.open("Untold", vec![]).await;
     rig.github.faults().deliveries(DeliveryFault::Forged, 1);

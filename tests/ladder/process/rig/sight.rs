@@ -54,6 +54,15 @@ impl Rig {
         serde_json::from_str(&text).map(Some).map_err(|error| format!("{error}: {text}"))
     }
 
+    /// Waits until the first full look at GitHub has ended: the list of deliveries is the last that it asks for. The
+    /// next one is minutes away.
+    pub async fn until_in_sync(&self) {
+        eventually("everything was listed once", PATIENCE, async || {
+            self.github.requests().iter().any(|(_, path, _)| path.contains("/app/hook/deliveries"))
+        })
+        .await;
+    }
+
     /// The metrics page.
     pub async fn metrics(&self) -> String {
         let url = format!("http://127.0.0.1:{}/metrics", self.http);
