@@ -151,8 +151,7 @@ impl<'a> Draft<'a> {
         match chosen.state {
             MachineState::Running if chosen.agent.is_some() => Some(chosen),
             MachineState::Running | MachineState::Pending => {
-                let asked_at = self.ledger.intents_for(&Role::Machine).next_back().map(|intent| intent.asked_at);
-                if asked_at.is_some_and(|at| self.seen.at.since(at) >= BOOT) {
+                if self.never_came_up() {
                     self.terminate(&chosen);
                 } else {
                     self.waiting.push(Waiting::Machine);
@@ -165,6 +164,16 @@ impl<'a> Draft<'a> {
             }
             MachineState::Stopping => None,
         }
+    }
+
+    /// Whether the newest machine has had its time and was never given a task. One that was has come up: that its
+    /// address cannot be read now is no ground to take it away.
+    fn never_came_up(&self) -> bool {
+        let Some(asked_at) = self.ledger.intents_for(&Role::Machine).next_back().map(|intent| intent.asked_at) else {
+            return false;
+        };
+        let tasks = self.ledger.intents.iter().filter(|intent| matches!(intent.role, Role::Rollout(_)));
+        self.seen.at.since(asked_at) >= BOOT && tasks.map(|intent| intent.asked_at).all(|at| at < asked_at)
     }
 
     /// `stopped`: a machine that is down but still ours; asking again under its token brings it back.

@@ -338,3 +338,15 @@ fn a_machine_whose_agent_never_comes_up_is_tried_again_a_bounded_number_of_times
     // 2,000 s: an attempt lasts 10 minutes.
     assert_eq!(launches, 4);
 }
+
+#[test]
+fn a_machine_that_has_worked_is_kept_while_its_address_cannot_be_read() {
+    let mut world = World::new();
+    world.settle();
+    world.now = Timestamp(world.now.0 + 3_600_000);
+    world.machines[0].agent = None;
+    world.agent = None;
+    let plan = world.plan();
+    assert!(plan.steps.is_empty(), "{plan:?}");
+    assert!(plan.waiting.contains(&Waiting::Machine), "{plan:?}");
+}
