@@ -10,7 +10,7 @@ use super::seats::Seats;
 use crate::domain::assignment::AgentStatus;
 use crate::domain::desired::{CapacityLimit, Desired, GoneReason, QueueReason};
 use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel};
-use crate::domain::ledger::{Ledger, Standing};
+use crate::domain::ledger::{Host, Ledger, Standing};
 use crate::domain::observed::Observed;
 use crate::domain::policy::Policy;
 use crate::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
@@ -21,7 +21,7 @@ use crate::plan::{Ground, Seat, choose_hosts, desired, plan};
 use crate::report::derive::{Facts, view};
 use crate::report::say::{Sayings, is_spoken_of, say};
 use crate::report::view::EnvView;
-use crate::store::StoreError;
+use crate::store::{Readings, StoreError};
 
 /// What the store knows of one pull request.
 #[derive(Debug, Clone)]
@@ -53,6 +53,8 @@ pub struct Recalled {
     pub agent: Option<AgentStatus>,
     /// What has kept failing.
     pub trouble: Option<String>,
+    /// Whether what was said may not be what is shown.
+    pub doubted: bool,
 }
 
 /// What follows.
@@ -71,21 +73,21 @@ pub struct Decision {
 /// Reads what the store knows.
 pub async fn load(world: &World, key: EnvKey) -> Result<Known, StoreError> {
     let policy = world.policy.load();
-    let repo = world.store.repo(key.repo).await?;
-    let pull = world.store.pull(key).await?;
-    let config = world.store.config(key).await?;
-    let pins = world.store.pins(key).await?;
+    let Readings { repo, pull, config, pins } = world.store.readings(key).await?;
     let ledger = world.store.ledger(key).await?;
-    let taken = taken(world, key, pull.as_ref(), config.as_ref()).await?;
+    let hosts = ledger.as_ref().map_or(&[][..], |ledger| &ledger.hosts);
+    let taken = taken(world, key, pull.as_ref(), config.as_ref(), hosts).await?;
     let clone_url = repo.as_ref().map(|repo| world.forge.clone_url(repo)).unwrap_or_default();
     Ok(Known { key, uid: EnvUid::derive(&policy.install, key), repo, pull, config, pins, ledger, taken, clone_url })
 }
 
+/// Host names that it might want, does not have, and that are others'.
 async fn taken(
     world: &World,
     key: EnvKey,
     pull: Option<&PullFacts>,
     config: Option<&ConfigFacts>,
+    hosts: &[Host],
 ) -> Result<BTreeSet<HostLabel>, StoreError> {
     let Some(pull) = pull else { return Ok(BTreeSet::new()) };
     let mut labels = vec![HostLabel::derive(&pull.repo.name, key, None)];
@@ -94,6 +96,10 @@ async fn taken(
     {
         let public = config.services.iter().filter(|service| service.public);
         labels.extend(public.map(|service| HostLabel::derive(&pull.repo.name, key, Some(&service.name))));
+    }
+    labels.retain(|label| hosts.iter().all(|host| host.label != *label));
+    if labels.is_empty() {
+        return Ok(BTreeSet::new());
     }
     let taken = world.store.hosts_taken(&labels).await?;
     Ok(taken.into_iter().filter(|(_, owner)| *owner != key).map(|(label, _)| label).collect())
@@ -180,12 +186,12 @@ pub fn decide(
         policy,
     }));
     let mut sayings = Sayings::default();
-    let silent = crate::domain::ledger::Said::default();
-    let said = known.ledger.as_ref().map_or(&silent, |ledger| &ledger.said);
-    if known.repo.is_some() && is_spoken_of(&want, said) {
+    let said = known.ledger.as_ref().map(|ledger| ledger.said.clone()).unwrap_or_default();
+    let said = if recalled.doubted { said.doubted() } else { said };
+    if known.repo.is_some() && is_spoken_of(&want, &said) {
         if known.ledger.is_some() {
             let open = known.pull.as_ref().is_some_and(|pull| pull.state == PullState::Open);
-            sayings = say(&view, said, open, policy, now);
+            sayings = say(&view, &said, open, policy, now);
         } else if plan.steps.is_empty() {
             plan.steps.push(note(known));
         }

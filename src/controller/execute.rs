@@ -126,9 +126,10 @@ pub async fn step(world: &World, lease: &Lease, known: &Known, step: &Step) -> R
             tracing::info!(env.key = %lease.key, env.uid = %known.uid, "nothing of the environment is left");
             Ok(world.store.release(lease, *seen_at).await?)
         }
-        Step::Comment { .. } | Step::CreateDeployment { .. } | Step::SetDeployment { .. } => {
-            speak::write(world, lease, known, step).await
-        }
+        Step::Comment { .. }
+        | Step::CreateDeployment { .. }
+        | Step::FindDeployment { .. }
+        | Step::SetDeployment { .. } => speak::write(world, lease, known, step).await,
     }
 }
 

@@ -77,6 +77,17 @@ pub async fn run(world: &World, memory: &Memory) {
     }
 }
 
+/// Works through what is due now, one look after the other, and returns. How long until the next look is due, if
+/// one waits.
+pub async fn catch_up(world: &World, memory: &Memory, backlog: &mut Backlog) -> Result<Option<Duration>, StoreError> {
+    while let Remaining::Some = read(world, backlog).await? {}
+    while let Some(next) = backlog.take(world.clock.now()) {
+        let (ended, again) = look(world, memory, next).await;
+        backlog.done(&ended, again, world.clock.now());
+    }
+    Ok(backlog.wait(world.clock.now()))
+}
+
 /// Whether a reading has left something.
 enum Remaining {
     Some,

@@ -8,6 +8,7 @@
 mod backlog;
 mod builds;
 pub mod decide;
+mod engine;
 mod execute;
 mod fleet;
 mod hearing;
@@ -24,15 +25,15 @@ mod speak;
 mod state;
 
 use std::collections::BTreeSet;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use decide::{Decision, Known};
+pub use engine::Engine;
 pub use execute::StepError;
 pub use fleet::Fleet;
 pub use pass::PassError;
@@ -42,7 +43,6 @@ pub use state::Memory;
 use crate::domain::id::EnvKey;
 use crate::domain::observed::Observed;
 use crate::store::StoreError;
-use pass::Outcome;
 
 /// How the controller divides its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +59,9 @@ impl Default for Tuning {
     }
 }
 
-/// A running controller.
+/// A running controller: an [`Engine`] whose parts run as tasks.
 pub struct Controller {
-    world: Arc<World>,
-    memory: Arc<Memory>,
+    engine: Engine,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -70,49 +69,38 @@ pub struct Controller {
 impl Controller {
     /// Starts working: publishes what is known at once, then passes, intake and resync.
     pub async fn start(world: World, tuning: Tuning) -> Result<Self, StoreError> {
-        let world = Arc::new(world);
-        let fleet = Fleet::new(Arc::clone(&world.machines), Arc::clone(&world.databases), Arc::clone(&world.clock));
-        let memory = Arc::new(Memory::new(fleet));
-        // Every environment gets a pass: routes and pages come back without a webhook.
-        let ledgers = world.store.ledgers().await?;
-        let hosted: BTreeSet<EnvKey> = ledgers.iter().map(|ledger| ledger.key).collect();
-        if hosted.is_empty() {
-            world.routes.complete();
-        }
-        memory.expect_published(hosted);
-        for ledger in ledgers {
-            if !ledger.is_released() {
-                memory.seats.hold(ledger.key);
-            }
-            memory.queue.wake(ledger.key);
-        }
-        for pull in world.store.all_pulls().await? {
-            memory.queue.wake(pull.key);
-        }
+        let engine = Engine::new(world).await?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for _ in 0..tuning.workers {
-            tasks.spawn(until(stop.clone(), work(Arc::clone(&world), Arc::clone(&memory))));
+            let engine = engine.clone();
+            tasks.spawn(until(stop.clone(), async move { engine.work().await }));
         }
-        let (taking, in_mind) = (Arc::clone(&world), Arc::clone(&memory));
-        tasks.spawn(until(stop.clone(), async move { intake::run(&taking, &in_mind).await }));
-        tasks.spawn(until(stop.clone(), keep_in_sync(Arc::clone(&world), Arc::clone(&memory), tuning.resync)));
-        Ok(Self { world, memory, stop, tasks })
+        let taking = engine.clone();
+        tasks.spawn(until(stop.clone(), async move { taking.take_in().await }));
+        let listing = engine.clone();
+        tasks.spawn(until(stop.clone(), async move {
+            loop {
+                listing.resync().await;
+                tokio::time::sleep(tuning.resync).await;
+            }
+        }));
+        Ok(Self { engine, stop, tasks })
     }
 
     /// Looks at one environment soon.
     pub fn wake(&self, key: EnvKey) {
-        self.memory.queue.wake(key);
+        self.engine.wake(key);
     }
 
     /// What the controller works with.
     pub fn world(&self) -> &Arc<World> {
-        &self.world
+        self.engine.world()
     }
 
     /// A handle for those who may ask but not stop.
     pub fn desk(&self) -> Desk {
-        Desk { world: Arc::clone(&self.world), memory: Arc::clone(&self.memory) }
+        self.engine.desk()
     }
 
     /// Stops at the next await of each task and waits for them.
@@ -158,7 +146,9 @@ impl Desk {
     /// The logs of an environment, from its agent. The error says why there are none.
     pub async fn logs(&self, key: EnvKey, wanted: &[LogWanted]) -> Result<LogLines, String> {
         let (known, seen, _) = self.consider(key).await.map_err(|error| error.to_string())?;
-        let address = seen.machines.present().and_then(|machines| pass::newest_running(machines)).ok_or_else(|| {
+        let policy = self.world.policy.load();
+        let machines = seen.machines.present();
+        let address = machines.and_then(|found| pass::agent_of(found, known.ledger.as_ref(), &policy)).ok_or_else(|| {
             format!(
                 "{key} has no machine now, and logs live on the machine; `kagero env show` has the end of a failed log"
             )
@@ -180,51 +170,5 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = task => {}
-    }
-}
-
-/// A worker: one pass after the other.
-async fn work(world: Arc<World>, memory: Arc<Memory>) {
-    loop {
-        let key = memory.queue.next().await;
-        // A pass that panics is a mistake of ours in one environment: the worker and the others go on.
-        let ran = AssertUnwindSafe(pass::run(&world, &memory, key)).catch_unwind().await;
-        let next = match ran.unwrap_or(Err(PassError::Panicked)) {
-            Ok(Outcome::Again(after)) => {
-                memory.succeeded(key);
-                Some(after)
-            }
-            Ok(Outcome::Rest) => {
-                memory.succeeded(key);
-                memory.forget(key);
-                None
-            }
-            Err(error) => {
-                let asked = match &error {
-                    PassError::Step { source, .. } => source.wait(),
-                    PassError::Store(_) | PassError::Panicked => None,
-                };
-                let why = crate::telemetry::chain(&error).to_string();
-                let wait = memory.failed(key, why).max(asked.unwrap_or_default());
-                tracing::warn!(
-                    env.key = %key,
-                    error = %crate::telemetry::chain(&error),
-                    retry.ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-                    "a pass ended early and will be repeated"
-                );
-                Some(wait)
-            }
-        };
-        memory.queue.done(key, next);
-    }
-}
-
-async fn keep_in_sync(world: Arc<World>, memory: Arc<Memory>, every: Duration) {
-    loop {
-        resync::all(&world, &memory).await;
-        if let Err(error) = intake::prune(&world).await {
-            tracing::warn!(error = %crate::telemetry::chain(&error), "old deliveries could not be deleted; trying again at the next resync");
-        }
-        tokio::time::sleep(every).await;
     }
 }

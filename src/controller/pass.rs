@@ -19,12 +19,13 @@ use super::state::{Memory, Silence};
 use crate::domain::assignment::RolloutPhase;
 use crate::domain::desired::Desired;
 use crate::domain::id::EnvKey;
+use crate::domain::ledger::Ledger;
 use crate::domain::observed::{Machine, MachineState, Observed};
 use crate::domain::policy::Policy;
 use crate::domain::seen::{Doubt, Seen};
 use crate::domain::step::{Next, Plan, Step};
 use crate::domain::time::Timestamp;
-use crate::plan::without_build;
+use crate::plan::{machine_of, without_build};
 use crate::report::say::Sayings;
 use crate::store::{Lease, StoreError};
 
@@ -91,8 +92,16 @@ async fn act(world: &World, memory: &Memory, lease: &Lease, seen: &Observed) -> 
         if changes_resources(step) {
             memory.note_change(lease.key, world.clock.now());
         }
-        if let Err(source) = done {
-            failed = Some(PassError::Step { step: step.kind(), source });
+        let Err(source) = done else { continue };
+        let ends = matches!(step, Step::Enroll { .. } | Step::Note { .. }) || matches!(source, StepError::Store(_));
+        if !ends && failed.is_some() {
+            tracing::warn!(env.key = %lease.key, step = step.kind(), error = %crate::telemetry::chain(&source), "a further step of the pass failed");
+            continue;
+        }
+        failed = Some(PassError::Step { step: step.kind(), source });
+        // Steps do not depend on each other, but for the row that all of them need: one machine that cannot be taken
+        // away does not keep a task from the other.
+        if ends {
             break;
         }
     }
@@ -109,6 +118,9 @@ async fn speak(world: &World, memory: &Memory, lease: &Lease, known: &Known, dec
     let mut silence = None;
     for step in &decision.sayings.steps {
         let Err(error) = execute::step(world, lease, known, step).await else { continue };
+        if matches!(error, StepError::Store(StoreError::Fenced { .. })) {
+            memory.doubt(lease.key);
+        }
         let wait = error.silence();
         if !matches!(error, StepError::Budget(_)) {
             tracing::warn!(
@@ -121,6 +133,9 @@ async fn speak(world: &World, memory: &Memory, lease: &Lease, known: &Known, dec
         }
         memory.be_silent(lease.key, silenced(&error, step), world.clock.now().plus(wait));
         silence = Some(silence.map_or(wait, |shortest: Duration| shortest.min(wait)));
+    }
+    if silence.is_none() && decision.sayings.wait.is_none() {
+        memory.trust(lease.key);
     }
     silence
 }
@@ -237,7 +252,9 @@ fn conclude(
     policy: &Policy,
     now: Timestamp,
 ) -> Decision {
-    let recalled = Recalled { agent: memory.hearing.last(known.key), trouble: memory.trouble(known.key) };
+    let key = known.key;
+    let (agent, trouble) = (memory.hearing.last(key), memory.trouble(key));
+    let recalled = Recalled { agent, trouble, doubted: memory.is_doubted(key) };
     let mut decision = decide::decide(known, want, plan, seen, &recalled, policy, now);
     let Sayings { steps, mut wait } = std::mem::take(&mut decision.sayings);
     let steps = steps.into_iter().filter(|step| match memory.silence(known.key, &subject(step), now) {
@@ -255,7 +272,7 @@ fn conclude(
 pub async fn observe(world: &World, memory: &Memory, known: &Known) -> Observed {
     let policy = world.policy.load();
     let key = known.key;
-    if known.ledger.as_ref().is_none_or(crate::domain::ledger::Ledger::is_released) {
+    if known.ledger.as_ref().is_none_or(Ledger::is_released) {
         // Nothing is held: what a listing would say cannot change the plan.
         return Observed {
             at: world.clock.now(),
@@ -271,7 +288,7 @@ pub async fn observe(world: &World, memory: &Memory, known: &Known) -> Observed 
     let agent = match &machines {
         Seen::Unknown(doubt) => Seen::Unknown(doubt.clone()),
         Seen::Absent => Seen::Absent,
-        Seen::Present(machines) => match newest_running(machines) {
+        Seen::Present(machines) => match agent_of(machines, known.ledger.as_ref(), &policy) {
             None => Seen::Absent,
             Some(address) => match world.agents.status(&address, &known.uid).await {
                 Ok(status) => Seen::Present(status),
@@ -311,7 +328,7 @@ fn building(known: &Known, plan: &Plan, seen: &Observed) -> Building {
     if plan.steps.iter().any(|step| matches!(step, Step::Assign { .. })) {
         return Building::Begins;
     }
-    if known.ledger.as_ref().is_none_or(crate::domain::ledger::Ledger::is_released) {
+    if known.ledger.as_ref().is_none_or(Ledger::is_released) {
         return Building::None;
     }
     match &seen.agent {
@@ -328,10 +345,8 @@ async fn world_snapshot(memory: &Memory, key: EnvKey, tolerance: Duration) -> Ar
     memory.fleet.snapshot(memory.last_change(key), tolerance).await
 }
 
-pub(super) fn newest_running(machines: &[Machine]) -> Option<String> {
-    machines
-        .iter()
-        .rev()
-        .find(|machine| machine.state == MachineState::Running)
-        .and_then(|machine| machine.agent.clone())
+/// Where the agent of the machine that the environment works with is asked.
+pub(super) fn agent_of(machines: &[Machine], ledger: Option<&Ledger>, policy: &Policy) -> Option<String> {
+    let machine = machine_of(machines, ledger?, policy)?;
+    machine.agent.clone().filter(|_| machine.state == MachineState::Running)
 }

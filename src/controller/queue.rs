@@ -3,31 +3,31 @@
 //! A wake carries no payload. Waking a key that is being worked on makes it run once more afterwards.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::domain::id::EnvKey;
 
-/// See the module's documentation.
-#[derive(Debug, Default)]
+/// See the module's documentation. Times are uptimes of the clock.
 pub struct Queue {
+    clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    due: BTreeSet<(Instant, EnvKey)>,
-    at: HashMap<EnvKey, Instant>,
+    due: BTreeSet<(Duration, EnvKey)>,
+    at: HashMap<EnvKey, Duration>,
     running: HashSet<EnvKey>,
-    again: HashMap<EnvKey, Instant>,
+    again: HashMap<EnvKey, Duration>,
 }
 
 impl Inner {
-    fn schedule(&mut self, key: EnvKey, at: Instant) {
+    fn schedule(&mut self, key: EnvKey, at: Duration) {
         if self.running.contains(&key) {
             let again = self.again.entry(key).or_insert(at);
             *again = (*again).min(at);
@@ -43,7 +43,8 @@ impl Inner {
         self.at.insert(key, at);
     }
 
-    fn take(&mut self, now: Instant) -> Result<EnvKey, Option<Instant>> {
+    /// The next key, or when one will be due.
+    fn take(&mut self, now: Duration) -> Result<EnvKey, Option<Duration>> {
         match self.due.first().copied() {
             Some((at, key)) if at <= now => {
                 self.due.remove(&(at, key));
@@ -58,6 +59,11 @@ impl Inner {
 }
 
 impl Queue {
+    /// An empty queue.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, inner: Mutex::default(), changed: Notify::new() }
+    }
+
     /// Runs the key as soon as possible.
     pub fn wake(&self, key: EnvKey) {
         self.wake_after(key, Duration::ZERO);
@@ -65,14 +71,15 @@ impl Queue {
 
     /// Runs the key after that long, or earlier if it was due earlier.
     pub fn wake_after(&self, key: EnvKey, delay: Duration) {
-        self.lock().schedule(key, Instant::now() + delay);
+        self.lock().schedule(key, self.clock.uptime().saturating_add(delay));
         self.changed.notify_one();
     }
 
     /// The next key that is due; waits until one is. Call [`Queue::done`] afterwards.
     pub async fn next(&self) -> EnvKey {
         loop {
-            let taken = self.lock().take(Instant::now());
+            let now = self.clock.uptime();
+            let taken = self.lock().take(now);
             match taken {
                 Ok(key) => {
                     // Another worker may be waiting for what else is due.
@@ -81,7 +88,7 @@ impl Queue {
                 }
                 Err(Some(at)) => {
                     tokio::select! {
-                        () = tokio::time::sleep_until(at) => {}
+                        () = tokio::time::sleep(at.saturating_sub(now)) => {}
                         () = self.changed.notified() => {}
                     }
                 }
@@ -90,13 +97,23 @@ impl Queue {
         }
     }
 
+    /// The next key if one is due now, without waiting. Call [`Queue::done`] afterwards.
+    pub fn next_now(&self) -> Option<EnvKey> {
+        self.lock().take(self.clock.uptime()).ok()
+    }
+
+    /// At which uptime the next key is due, if one waits.
+    pub fn due_at(&self) -> Option<Duration> {
+        self.lock().due.first().map(|(at, _)| *at)
+    }
+
     /// Ends a pass and says when the key is to run again, if by itself.
     pub fn done(&self, key: EnvKey, next: Option<Duration>) {
-        let now = Instant::now();
+        let now = self.clock.uptime();
         let mut inner = self.lock();
         inner.running.remove(&key);
         let again = inner.again.remove(&key);
-        let next = next.map(|delay| now + delay);
+        let next = next.map(|delay| now.saturating_add(delay));
         if let Some(at) = [again, next].into_iter().flatten().min() {
             inner.schedule(key, at);
         }
@@ -122,8 +139,28 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
     use crate::domain::id::{PrNumber, RepoId};
+    use crate::domain::time::Timestamp;
+
+    /// The runtime's clock, which the tests pause.
+    struct Paused(Instant);
+
+    impl Clock for Paused {
+        fn now(&self) -> Timestamp {
+            Timestamp::default()
+        }
+
+        fn uptime(&self) -> Duration {
+            self.0.elapsed()
+        }
+    }
+
+    fn queue() -> Queue {
+        Queue::new(Arc::new(Paused(Instant::now())))
+    }
 
     fn key(pr: u64) -> EnvKey {
         EnvKey { repo: RepoId(1), pr: PrNumber(pr) }
@@ -131,7 +168,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_earlier_wake_overtakes_and_a_later_one_does_not_delay() {
-        let queue = Queue::default();
+        let queue = queue();
         let began = Instant::now();
         queue.wake_after(key(1), Duration::from_secs(10));
         queue.wake_after(key(1), Duration::from_secs(2));
@@ -144,7 +181,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_never_runs_twice_at_once_and_a_wake_meanwhile_is_not_lost() {
-        let queue = Queue::default();
+        let queue = queue();
         queue.wake(key(1));
         assert_eq!(queue.next().await, key(1));
         queue.wake(key(1));
@@ -158,10 +195,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_waiting_worker_gets_its_key() {
-        let queue = std::sync::Arc::new(Queue::default());
+        let queue = Arc::new(queue());
         let workers: Vec<_> = (0..4)
             .map(|_| {
-                let queue = std::sync::Arc::clone(&queue);
+                let queue = Arc::clone(&queue);
                 tokio::spawn(async move { queue.next().await })
             })
             .collect();

@@ -6,7 +6,7 @@
 use super::decide::Known;
 use super::execute::{StepError, finish};
 use super::ports::World;
-use crate::domain::ledger::{CommentSaid, DeploymentSaid, DeploymentState, Said};
+use crate::domain::ledger::{CommentSaid, DeploymentState, Said};
 use crate::domain::step::Step;
 use crate::forge::{DeploymentStatus, Forge, ForgeErrorKind, RepoRef};
 use crate::report::comment::marker;
@@ -15,10 +15,18 @@ use crate::store::Lease;
 /// Does a step that writes on GitHub.
 pub(super) async fn write(world: &World, lease: &Lease, known: &Known, step: &Step) -> Result<(), StepError> {
     let repo = known.repo.as_ref().ok_or(StepError::UnknownRepository)?;
-    let mut pen = Pen::taken(world, lease)?;
     // The newest note: an earlier step of this pass may have changed it.
     let ledger = world.store.ledger(lease.key).await?;
     let mut said = ledger.map(|ledger| ledger.said).unwrap_or_default();
+    if let Step::FindDeployment { sha } = step {
+        let found = world.forge.deployments(repo, sha, known.uid.as_str()).await?;
+        said.know(sha, found.first().copied());
+        return Ok(world.store.put_said(lease, &said).await?);
+    }
+    let mut pen = Pen::taken(world, lease)?;
+    // Before the call: whoever comes after a crash must know that GitHub may show something else than was noted.
+    said.doubt(step);
+    world.store.put_said(lease, &said).await?;
     let begun = world.store.begin(lease, step.kind(), describe(step), world.clock.now()).await?;
     let done = converge(&mut pen, known, repo, step, &mut said).await;
     finish(world, begun, done.as_ref().err()).await?;
@@ -81,7 +89,7 @@ async fn converge(
                 Some(id) => *id,
                 None => pen.forge()?.create_deployment(repo, sha, payload).await?,
             };
-            said.deployments.push(DeploymentSaid { id, sha: sha.clone(), state: None });
+            said.know(sha, Some(id));
         }
         Step::SetDeployment { id, state, description, url, log_url } => {
             let status = DeploymentStatus {
@@ -94,14 +102,14 @@ async fn converge(
                 Ok(()) => {}
                 // Deleted by a person: there is nothing left to keep up to date.
                 Err(error) if error.kind == ForgeErrorKind::NotFound => {
-                    said.deployments.retain(|made| made.id != *id);
+                    said.deployments.retain(|made| made.id != Some(*id));
                     return Ok(());
                 }
                 Err(error) => return Err(error.into()),
             }
             if *state == DeploymentState::Inactive {
-                said.deployments.retain(|made| made.id != *id);
-            } else if let Some(made) = said.deployments.iter_mut().find(|made| made.id == *id) {
+                said.deployments.retain(|made| made.id != Some(*id));
+            } else if let Some(made) = said.deployments.iter_mut().find(|made| made.id == Some(*id)) {
                 made.state = Some(*state);
             }
             said.written_at = Some(world.clock.now());

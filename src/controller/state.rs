@@ -1,7 +1,7 @@
 //! What the controller keeps in memory: all of it can be lost at any moment without harm.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::builds::Builds;
@@ -9,6 +9,7 @@ use super::fleet::Fleet;
 use super::hearing::Hearing;
 use super::queue::Queue;
 use super::seats::Seats;
+use crate::clock::Clock;
 use crate::domain::id::{EnvKey, HostLabel, RepoId};
 use crate::domain::time::Timestamp;
 
@@ -40,6 +41,7 @@ struct Note {
     failures: u32,
     trouble: Option<String>,
     silent: Vec<(Silence, Timestamp)>,
+    doubted: bool,
     steps: String,
     repeats: u32,
     labels: BTreeSet<HostLabel>,
@@ -65,9 +67,9 @@ const SHOWN_AFTER: u32 = 5;
 
 impl Memory {
     /// An empty memory.
-    pub fn new(fleet: Fleet) -> Self {
+    pub fn new(fleet: Fleet, clock: Arc<dyn Clock>) -> Self {
         Self {
-            queue: Queue::default(),
+            queue: Queue::new(clock),
             seats: Seats::default(),
             builds: Builds::default(),
             hearing: Hearing::default(),
@@ -141,6 +143,21 @@ impl Memory {
             *until > now && (*silence == Silence::All || matches!(silence, Silence::Of(what) if what == subject))
         });
         silent.map(|(_, until)| until.since(now)).max()
+    }
+
+    /// Words of ours may have come to GitHub after those of another replica that holds the lease now.
+    pub fn doubt(&self, key: EnvKey) {
+        self.note(key, |note| note.doubted = true);
+    }
+
+    /// All words are known to be said.
+    pub fn trust(&self, key: EnvKey) {
+        self.note(key, |note| note.doubted = false);
+    }
+
+    /// As noted.
+    pub fn is_doubted(&self, key: EnvKey) -> bool {
+        self.lock().get(&key).is_some_and(|note| note.doubted)
     }
 
     /// Notes the steps that were done; how often in a row they have been the same.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::assignment::TaskDigest;
 use super::desired::GoneReason;
 use super::id::{CommitSha, EnvKey, EnvUid, Generation, HostLabel, ServiceName, digest};
+use super::step::Step;
 use super::time::Timestamp;
 
 /// One environment's record.
@@ -157,6 +158,42 @@ pub struct Said {
     pub written_at: Option<Timestamp>,
 }
 
+impl Said {
+    /// What a step is about to say is not known to be said, nor is what was said before it.
+    pub fn doubt(&mut self, step: &Step) {
+        match step {
+            Step::Comment { .. } => self.comment.iter_mut().for_each(|comment| comment.digest.clear()),
+            Step::CreateDeployment { sha } if self.deployments.iter().all(|made| made.sha != *sha) => {
+                self.deployments.push(DeploymentSaid { id: None, sha: sha.clone(), state: None });
+            }
+            Step::SetDeployment { id, .. } => {
+                let about = self.deployments.iter_mut().filter(|made| made.id == Some(*id));
+                about.for_each(|made| made.state = None);
+            }
+            _ => {}
+        }
+    }
+
+    /// Nothing of what was said is known to be shown.
+    #[must_use]
+    pub fn doubted(mut self) -> Self {
+        self.comment.iter_mut().for_each(|comment| comment.digest.clear());
+        self.deployments.iter_mut().for_each(|made| made.state = None);
+        self
+    }
+
+    /// What became of the deployment that was asked for: its id, or that there is none.
+    pub fn know(&mut self, sha: &CommitSha, id: Option<u64>) {
+        match id {
+            None => self.deployments.retain(|made| made.id.is_some() || made.sha != *sha),
+            Some(id) => {
+                let asked = self.deployments.iter_mut().filter(|made| made.sha == *sha && made.id.is_none());
+                asked.for_each(|made| made.id = Some(id));
+            }
+        }
+    }
+}
+
 /// The sticky comment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommentSaid {
@@ -169,8 +206,8 @@ pub struct CommentSaid {
 /// A deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentSaid {
-    /// GitHub's id.
-    pub id: u64,
+    /// GitHub's id. `None`: it was asked for, and the answer is not known.
+    pub id: Option<u64>,
     /// The commit.
     pub sha: CommitSha,
     /// The last status that was set, if any.

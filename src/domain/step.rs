@@ -90,6 +90,11 @@ pub enum Step {
         /// The commit.
         sha: CommitSha,
     },
+    /// Find out what became of a deployment that was asked for, for a commit that is not wanted any more.
+    FindDeployment {
+        /// The commit.
+        sha: CommitSha,
+    },
     /// Set a deployment's status.
     SetDeployment {
         /// GitHub's id.
@@ -125,6 +130,7 @@ impl Step {
             Self::Release { .. } => "release",
             Self::Comment { .. } => "comment",
             Self::CreateDeployment { .. } => "create-deployment",
+            Self::FindDeployment { .. } => "find-deployment",
             Self::SetDeployment { .. } => "set-deployment",
         }
     }
@@ -133,7 +139,7 @@ impl Step {
 /// What one pass does, what it waits for, and when to look again. It explains itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// In order. A step that fails ends the pass.
+    /// In order. One that fails does not keep the others from being done, unless it is the store that fails.
     pub steps: Vec<Step>,
     /// Things outside that have to happen first.
     pub waiting: Vec<Waiting>,

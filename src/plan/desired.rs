@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use globset::{GlobBuilder, GlobMatcher};
+use fast_glob::glob_match;
 
 use super::admission::Seat;
 use super::hosts;
@@ -146,14 +146,9 @@ fn is_allowed_repository(pull: &PullFacts, policy: &Policy) -> bool {
     policy.repositories.iter().any(|pattern| matches_glob(pattern, &name))
 }
 
+/// `*` stays within a part between slashes, `**` does not; case does not matter.
 fn matches_glob(pattern: &str, text: &str) -> bool {
-    let matcher: Option<GlobMatcher> = GlobBuilder::new(pattern)
-        .literal_separator(true)
-        .case_insensitive(true)
-        .build()
-        .ok()
-        .map(|glob| glob.compile_matcher());
-    matcher.is_some_and(|matcher| matcher.is_match(text))
+    glob_match(pattern.to_lowercase(), text.to_lowercase())
 }
 
 fn current_config<'a>(ground: &Ground<'a>, pull: &PullFacts) -> Result<&'a RepoConfig, Desired> {

@@ -13,7 +13,7 @@ mod teardown;
 pub use admission::{Applicant, Seat, Seated, admit};
 pub use desired::{Ground, desired};
 pub use hosts::choose as choose_hosts;
-pub use provision::current_attempt;
+pub use provision::{current_attempt, machine_of};
 
 use crate::domain::desired::Desired;
 use crate::domain::ledger::{Ledger, Standing};

@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use super::act;
-use super::teardown::{drop_database, terminate};
+use super::teardown::{claim, drop_database, terminate};
 use crate::domain::assignment::{AgentStatus, RolloutPhase, Stage, StageFailure, Task, TaskDigest};
 use crate::domain::desired::{DatabaseSpec, EnvSpec};
 use crate::domain::id::MachineId;
 use crate::domain::ledger::{Answer, Intent, Ledger, Role, Token};
 use crate::domain::observed::{Database, DatabaseState, Machine, MachineState, Observed, Tags};
+use crate::domain::owned::prove_machine;
 use crate::domain::policy::Policy;
 use crate::domain::seen::{Doubt, Seen};
 use crate::domain::step::{Failure, Next, Plan, Step, Waiting};
@@ -66,6 +67,23 @@ pub(super) fn sleep(spec: &EnvSpec, seen: &Observed, asked: Option<&Ledger>, pol
 
 fn enroll(spec: &EnvSpec) -> Step {
     Step::Enroll { generation: spec.generation, hosts: spec.hosts.clone() }
+}
+
+/// The machine that an environment works with: the one that came of the newest question, or, while its answer is not
+/// known, the newest of the generation. What merely looks like ours, also by its tags, is not worked with: it was made
+/// by somebody else.
+pub fn machine_of<'a>(machines: &'a [Machine], ledger: &Ledger, policy: &Policy) -> Option<&'a Machine> {
+    let asked = ledger.intents_for(&Role::Machine).next_back()?;
+    let mut usable = machines.iter().rev().filter(|machine| {
+        machine.tags.as_ref().is_some_and(|tags| tags.generation == ledger.generation)
+            && machine.state != MachineState::Stopping
+            && prove_machine(machine, claim(ledger, policy), &policy.allow).is_ok()
+    });
+    match &asked.answer {
+        Some(Answer::Accepted(id)) => usable.find(|machine| machine.id.as_str() == id),
+        Some(Answer::Refused(_) | Answer::Retired) => None,
+        None => usable.next(),
+    }
 }
 
 /// Which attempt of a task is the newest that was given to an agent; 1 if none was.
@@ -136,12 +154,7 @@ impl<'a> Draft<'a> {
             Seen::Absent => &[],
             Seen::Present(machines) => machines,
         };
-        let generation = self.spec.generation;
-        let ours = |machine: &&Machine| {
-            machine.tags.as_ref().is_some_and(|tags| tags.generation == generation)
-                && machine.state != MachineState::Stopping
-        };
-        let Some(chosen) = machines.iter().rev().find(ours).cloned() else {
+        let Some(chosen) = machine_of(machines, self.ledger, self.policy).cloned() else {
             self.ask_for_machine(None);
             return None;
         };
@@ -185,6 +198,10 @@ impl<'a> Draft<'a> {
             (Some(intent), Some(_)) => intent.attempt + 1,
             // Refused, retired, or accepted and now proven absent: dead. Without an answer it may be asked again.
             (Some(intent), None) => match &intent.answer {
+                Some(Answer::Accepted(_)) if self.may_be_invisible(intent) => {
+                    self.waiting.push(Waiting::Machine);
+                    return;
+                }
                 Some(Answer::Accepted(_) | Answer::Refused(_) | Answer::Retired) => intent.attempt + 1,
                 None => intent.attempt,
             },
@@ -227,6 +244,10 @@ impl<'a> Draft<'a> {
             (None, _) => 1,
             (Some(intent), Some(_)) => intent.attempt + 1,
             (Some(intent), None) => match &intent.answer {
+                Some(Answer::Accepted(_)) if self.may_be_invisible(intent) => {
+                    self.waiting.push(Waiting::Database);
+                    return;
+                }
                 Some(Answer::Accepted(_) | Answer::Refused(_) | Answer::Retired) => intent.attempt + 1,
                 None => intent.attempt,
             },
@@ -324,6 +345,11 @@ impl<'a> Draft<'a> {
     fn intent(&self, role: Role, attempt: u32) -> Intent {
         let token = Token::derive(&self.spec.uid, self.spec.generation, &role, attempt);
         Intent { role, attempt, token, asked_at: self.seen.at, answer: None }
+    }
+
+    /// Whether what was accepted may be there although a listing that shows others does not show it yet.
+    fn may_be_invisible(&self, intent: &Intent) -> bool {
+        self.seen.at.since(intent.asked_at) < self.policy.pace.grace
     }
 
     /// Why no further attempt is made, if so (I16).

@@ -52,8 +52,14 @@ pub(super) fn take_away(ledger: &Ledger, seen: &Observed, policy: &Policy) -> Pl
             }
         }
     }
-    // Machines first: a database is dropped once nothing can be using it, unless the machine cannot be told.
-    let machines_gone = seen.machines.is_absent();
+    // Machines first: a database is dropped once nothing of ours can be using it. What is not ours may stay for ever.
+    let machines_gone = match &seen.machines {
+        Seen::Absent => true,
+        Seen::Unknown(_) => false,
+        Seen::Present(machines) => {
+            machines.iter().all(|machine| prove_machine(machine, claim(ledger, policy), &policy.allow).is_err())
+        }
+    };
     match &seen.databases {
         Seen::Absent => {}
         Seen::Unknown(doubt) => waiting.push(Waiting::Knowledge(format!("databases: {doubt}"))),
@@ -104,6 +110,7 @@ pub(super) fn drop_database(database: &Database, ledger: &Ledger, policy: &Polic
     }
 }
 
-fn claim<'a>(ledger: &'a Ledger, policy: &'a Policy) -> Claim<'a> {
+/// What the ledger says of the environment.
+pub(super) fn claim<'a>(ledger: &'a Ledger, policy: &'a Policy) -> Claim<'a> {
     Claim { install: &policy.install, uid: &ledger.uid, generation: ledger.generation }
 }

@@ -90,7 +90,7 @@ pub fn step(step: &Step) -> String {
         Step::Leave { left } => reason(&left.why),
         Step::Terminate(machine) => machine.name().to_owned(),
         Step::DropDatabase(database) => database.name().to_owned(),
-        Step::CreateDeployment { sha } => sha.short().to_owned(),
+        Step::CreateDeployment { sha } | Step::FindDeployment { sha } => sha.short().to_owned(),
         Step::SetDeployment { id, state, .. } => format!("{id} to {state:?}"),
         Step::Note { .. } | Step::Retire { .. } | Step::Release { .. } | Step::Comment { .. } => String::new(),
     };

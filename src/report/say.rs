@@ -46,7 +46,7 @@ pub fn say(view: &EnvView, said: &Said, pull_is_open: bool, policy: &Policy, now
         Some(due) if due > now && !steps.is_empty() => {
             let first = |step: &Step| match step {
                 Step::SetDeployment { id, .. } => {
-                    said.deployments.iter().any(|made| made.id == *id && made.state.is_none())
+                    said.deployments.iter().any(|made| made.id == Some(*id) && made.state.is_none())
                 }
                 _ => false,
             };
@@ -67,7 +67,7 @@ fn deployments(view: &EnvView, said: &Said, pull_is_open: bool) -> Vec<Step> {
     let current = view.commit.as_ref().and_then(|sha| said.deployments.iter().find(|made| made.sha == *sha));
     let target = target(view);
     for made in &said.deployments {
-        let is_current = current.is_some_and(|current| current.id == made.id);
+        let is_current = current.is_some_and(|current| current.sha == made.sha);
         // An older commit that still answers keeps its deployment until the newer one is ready.
         let still_serves = !gone && view.serving.as_ref() == Some(&made.sha);
         if (!is_current && !still_serves) || (gone && made.state != Some(DeploymentState::Inactive)) {
@@ -76,7 +76,10 @@ fn deployments(view: &EnvView, said: &Said, pull_is_open: bool) -> Vec<Step> {
     }
     let Some((state, description)) = target.filter(|_| pull_is_open && !gone) else { return steps };
     match (current, &view.commit) {
-        (None, Some(sha)) => steps.push(Step::CreateDeployment { sha: sha.clone() }),
+        (None | Some(DeploymentSaid { id: None, .. }), Some(sha)) => {
+            steps.retain(|step| !matches!(step, Step::FindDeployment { sha: other } if other == sha));
+            steps.push(Step::CreateDeployment { sha: sha.clone() });
+        }
         (None, None) => {}
         (Some(made), _) => {
             let url = if state == DeploymentState::Success { view.url.clone() } else { None };
@@ -87,8 +90,9 @@ fn deployments(view: &EnvView, said: &Said, pull_is_open: bool) -> Vec<Step> {
 }
 
 fn set(made: &DeploymentSaid, state: DeploymentState, description: &str, url: Option<String>) -> Option<Step> {
+    let Some(id) = made.id else { return Some(Step::FindDeployment { sha: made.sha.clone() }) };
     (made.state != Some(state)).then(|| Step::SetDeployment {
-        id: made.id,
+        id,
         state,
         description: description.chars().take(140).collect(),
         log_url: url.clone(),

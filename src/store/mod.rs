@@ -19,6 +19,7 @@ mod lock;
 mod marks;
 mod open;
 mod pulls;
+mod readings;
 mod repos;
 mod transaction;
 
@@ -35,6 +36,7 @@ pub use inbox::{Accepted, Delivery, Inbox, InboxCounts, StoredDelivery};
 pub use journal::{JournalCheck, JournalId, JournalRow};
 pub use leases::Lease;
 use lock::FileLock;
+pub use readings::Readings;
 
 /// Connections. On PostgreSQL both pools are one.
 #[derive(Clone)]

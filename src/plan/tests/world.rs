@@ -122,8 +122,8 @@ impl World {
                 self.ledger = Some(row);
             }
             Step::LaunchMachine { intent, tags } => {
-                self.record(intent);
                 let name = format!("kagero-test-{}-g{}-a{}", tags.uid, tags.generation, intent.attempt);
+                self.record(intent, &name);
                 self.machines.retain(|machine| machine.name != name);
                 self.machines.push(Machine {
                     id: MachineId::parse(name.clone()).unwrap(),
@@ -137,7 +137,7 @@ impl World {
                 self.agent = Some(idle(tags));
             }
             Step::PrepareDatabase { intent, tags, database } => {
-                self.record(intent);
+                self.record(intent, &database.name);
                 self.databases.retain(|found| found.name != database.name);
                 self.databases.push(Database {
                     id: DatabaseId::parse(database.name.clone()).unwrap(),
@@ -153,7 +153,7 @@ impl World {
                 intents.iter_mut().find(|intent| intent.token == *token).unwrap().answer = Some(Answer::Retired);
             }
             Step::Assign { intent, task, .. } => {
-                self.record(intent);
+                self.record(intent, &task.digest().0);
                 let rollout = Rollout {
                     task: task.digest(),
                     commit: task.commit.clone(),
@@ -205,13 +205,17 @@ impl World {
                 let at = *seen_at;
                 self.row().standing = Standing::Released(at);
             }
-            Step::Note { .. } | Step::Comment { .. } | Step::CreateDeployment { .. } | Step::SetDeployment { .. } => {}
+            Step::Note { .. }
+            | Step::Comment { .. }
+            | Step::CreateDeployment { .. }
+            | Step::FindDeployment { .. }
+            | Step::SetDeployment { .. } => {}
         }
     }
 
-    fn record(&mut self, intent: &crate::domain::ledger::Intent) {
+    fn record(&mut self, intent: &crate::domain::ledger::Intent, id: &str) {
         let mut intent = intent.clone();
-        intent.answer = Some(Answer::Accepted("id".to_owned()));
+        intent.answer = Some(Answer::Accepted(id.to_owned()));
         let row = self.row();
         row.intents.retain(|old| old.token != intent.token);
         row.intents.push(intent);

@@ -136,6 +136,19 @@ fn a_flood_of_log_still_fits_into_a_comment() {
     assert!(text.starts_with(&marker(&flood.uid)));
 }
 
+#[test]
+fn a_deployment_whose_creation_was_not_heard_of_is_found_or_asked_for_again() {
+    let view = view(Phase::Building);
+    let asked = |sha| DeploymentSaid { id: None, sha, state: None };
+    let unheard = Said { deployments: vec![asked(sha('a')), asked(sha('b'))], ..said(&view, 0) };
+    let steps = say(&view, &unheard, true, &policy(), Timestamp(60_000)).steps;
+    assert_eq!(steps, [Step::FindDeployment { sha: sha('b') }, Step::CreateDeployment { sha: sha('a') }]);
+    let mut heard = unheard;
+    heard.know(&sha('a'), Some(7));
+    heard.know(&sha('b'), None);
+    assert_eq!(heard.deployments, [DeploymentSaid { id: Some(7), sha: sha('a'), state: None }]);
+}
+
 fn kinds(steps: &[Step]) -> Vec<&'static str> {
     steps.iter().map(Step::kind).collect()
 }
@@ -143,7 +156,7 @@ fn kinds(steps: &[Step]) -> Vec<&'static str> {
 fn said(view: &EnvView, at: i64) -> Said {
     Said {
         comment: Some(CommentSaid { id: 1, digest: crate::domain::id::digest(&["comment", &without_times(view)], 32) }),
-        deployments: vec![DeploymentSaid { id: 7, sha: sha('a'), state: Some(DeploymentState::InProgress) }],
+        deployments: vec![DeploymentSaid { id: Some(7), sha: sha('a'), state: Some(DeploymentState::InProgress) }],
         written_at: Some(Timestamp(at)),
     }
 }
@@ -180,7 +193,7 @@ fn an_edit_waits_for_its_turn_and_the_final_state_is_always_written() {
 #[test]
 fn deployments_follow_the_phase_and_end_inactive() {
     let with = |state: Option<DeploymentState>, sha: CommitSha| Said {
-        deployments: vec![DeploymentSaid { id: 7, sha, state }],
+        deployments: vec![DeploymentSaid { id: Some(7), sha, state }],
         ..Said::default()
     };
     let state_after = |view: &EnvView, said: &Said| {

@@ -197,6 +197,10 @@ impl Clock for Set {
     fn now(&self) -> Timestamp {
         self.0
     }
+
+    fn uptime(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ pub(super) fn said() -> impl Strategy<Value = Said> {
         DeploymentState::Failure,
         DeploymentState::Inactive,
     ]);
-    let deployment = (any::<u64>(), sha(), prop::option::of(state));
+    let deployment = (any::<Option<u64>>(), sha(), prop::option::of(state));
     (prop::option::of((any::<u64>(), text())), prop::collection::vec(deployment, 0..3), prop::option::of(time()))
         .prop_map(|(comment, deployments, written_at)| Said {
             comment: comment.map(|(id, digest)| CommentSaid { id, digest }),

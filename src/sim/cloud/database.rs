@@ -1,0 +1,161 @@
+//! Databases as RDS has them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::super::fate::{Call, Nerve};
+use super::region::{DatabaseParts, Life, Region, Resource};
+use super::{Cloud, error, staging, trouble};
+use crate::clock::Clock;
+use crate::cloud::{CloudError, DatabaseAccess, Databases, ErrorClass};
+use crate::domain::desired::DatabaseSpec;
+use crate::domain::id::{DatabaseId, InstallId};
+use crate::domain::observed::{Database, DatabaseState, Listing, Tags};
+use crate::domain::owned::Owned;
+use crate::domain::time::Timestamp;
+
+/// One controller's view of the databases.
+#[derive(Clone)]
+pub struct SimDatabases {
+    cloud: Cloud,
+    install: InstallId,
+    nerve: Nerve,
+    clock: Arc<dyn Clock>,
+}
+
+impl SimDatabases {
+    /// For one controller.
+    pub fn new(cloud: Cloud, install: InstallId, nerve: Nerve, clock: Arc<dyn Clock>) -> Self {
+        Self { cloud, install, nerve, clock }
+    }
+}
+
+fn id_of(name: &str) -> Result<DatabaseId, CloudError> {
+    DatabaseId::parse(name).map_err(|why| error(ErrorClass::Bug, "name a database", &why.to_string()))
+}
+
+impl Region {
+    fn restore(&mut self, tags: &Tags, name: &str) -> Result<DatabaseId, CloudError> {
+        let what = "RestoreDBInstanceFromDBSnapshot";
+        let now = self.now();
+        // The identifier is the natural key: there is no client token.
+        if let Some(known) = self.databases.get(name).filter(|one| one.is_alive(now)) {
+            if known.tags.as_ref() != Some(tags) {
+                return Err(error(ErrorClass::Denied, what, "DBInstanceAlreadyExists, and its tags are not ours"));
+            }
+            return match known.life {
+                Life::Ending(..) => Err(error(ErrorClass::Retry, what, "DBInstanceAlreadyExists: it is being deleted")),
+                Life::Failed => self.restore_anew(tags, name, now),
+                Life::Up | Life::Stopped => id_of(name),
+            };
+        }
+        if self.databases.values().filter(|one| one.decoy.is_none() && one.is_alive(now)).count()
+            >= self.quotas.databases
+        {
+            return Err(error(ErrorClass::Quota, what, "InstanceQuotaExceeded"));
+        }
+        self.restore_anew(tags, name, now)
+    }
+
+    fn restore_anew(&mut self, tags: &Tags, name: &str, now: Timestamp) -> Result<DatabaseId, CloudError> {
+        let restore = self.weather.restore;
+        let ready_at = now.plus(self.chance.between(restore.0, restore.1));
+        let fails = self.chance.permille(self.weather.failing_permille);
+        let database = Resource {
+            name: name.to_owned(),
+            tags: Some(tags.clone()),
+            location: staging(),
+            born_at: now,
+            visible_at: self.visible_at(),
+            ready_at,
+            life: if fails { Life::Failed } else { Life::Up },
+            protected: false,
+            decoy: None,
+            own: DatabaseParts { backed_up_at: ready_at.plus(self.weather.backup) },
+        };
+        self.note("prepare", name, database.tags.clone());
+        self.databases.insert(name.to_owned(), database);
+        id_of(name)
+    }
+
+    fn delete(&mut self, name: &str) -> Result<(), CloudError> {
+        let what = "DeleteDBInstance";
+        let now = self.now();
+        let ending = self.ending(30, 300);
+        let Some(database) = self.databases.get_mut(name).filter(|one| one.is_alive(now)) else { return Ok(()) };
+        if let Some(decoy) = database.decoy {
+            // Asking for what is protected is refused by the cloud, and harms nothing.
+            if !database.protected {
+                self.breaches.push(format!("{what} of {name}, which is a decoy ({decoy:?})"));
+            }
+            return Err(error(ErrorClass::Denied, what, "InvalidParameterCombination: deletion protection"));
+        }
+        if matches!(database.life, Life::Ending(..)) {
+            return Ok(());
+        }
+        // "creating" and "backing-up" are no states to delete from, for hours at times (terraform-provider-aws#44104).
+        if database.life == Life::Up && now < database.own.backed_up_at {
+            return Err(error(ErrorClass::Retry, what, "InvalidDBInstanceState"));
+        }
+        database.life = ending;
+        let tags = database.tags.clone();
+        self.note("delete", name, tags);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Databases for SimDatabases {
+    async fn list(&self) -> Result<Listing<Database>, CloudError> {
+        let what = "DescribeDBInstances";
+        let at = self.clock.now();
+        let found = self.nerve.call(Call::ListDatabases, || {
+            let mut region = self.cloud.region();
+            let (now, weather, mut chance) = (region.now(), region.weather, region.chance.clone());
+            let (shown, complete) =
+                Region::list(&mut chance, weather, now, region.databases.values(), &self.install, '_');
+            let items = shown.into_iter().map(|one| describe(one, now, at)).collect::<Result<Vec<_>, _>>()?;
+            region.chance = chance;
+            region.count_listing(items.len());
+            Ok(Listing { items, complete, at })
+        });
+        found.await.map_err(|kind| trouble(what, kind))?
+    }
+
+    async fn prepare(&self, tags: &Tags, database: &DatabaseSpec) -> Result<DatabaseId, CloudError> {
+        let done = self.nerve.call(Call::Prepare, || self.cloud.region().restore(tags, &database.name)).await;
+        done.map_err(|kind| trouble("RestoreDBInstanceFromDBSnapshot", kind))?
+    }
+
+    async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        let what = "DeleteDBInstance";
+        if !database.is_fresh(self.clock.now()) {
+            return Err(error(ErrorClass::Retry, what, "it was read too long ago"));
+        }
+        let done = self.nerve.call(Call::DeleteDatabase, || self.cloud.region().delete(database.name())).await;
+        done.map_err(|kind| trouble(what, kind))?
+    }
+
+    async fn access(&self, database: &DatabaseSpec) -> Result<DatabaseAccess, CloudError> {
+        let url = format!("postgres://simulated/{}", database.name);
+        Ok(DatabaseAccess { application_url: url.clone(), migration_url: url, paths: Vec::new() })
+    }
+}
+
+fn describe(one: &Resource<DatabaseParts>, now: Timestamp, read_at: Timestamp) -> Result<Database, CloudError> {
+    let state = match one.life {
+        Life::Ending(..) => DatabaseState::Dropping,
+        _ if one.ready_at > now => DatabaseState::Preparing,
+        Life::Failed => DatabaseState::Failed("the snapshot could not be restored".to_owned()),
+        Life::Up | Life::Stopped => DatabaseState::Ready,
+    };
+    Ok(Database {
+        id: id_of(&one.name)?,
+        name: one.name.clone(),
+        tags: one.tags.clone(),
+        location: one.location.clone(),
+        state,
+        read_at,
+    })
+}

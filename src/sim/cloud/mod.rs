@@ -1,0 +1,113 @@
+//! A cloud: machines and databases with their lives, their quotas and their ways of hiding.
+//!
+//! What is true changes only by calls and by time; what a listing shows may lag behind it. Times, limits and rules are
+//! those of EC2 and RDS, from the sources named where they stand.
+//!
+//! Guarantees: every call is in the journal; a call that touches what is not ours is kept as a breach; [`Cloud::residue`]
+//! names everything that is left.
+//! Must not know: pull requests, the store, what the controller wants.
+
+mod database;
+mod decoy;
+mod machine;
+mod region;
+
+pub use database::SimDatabases;
+pub use decoy::Decoy;
+pub use machine::{BROKEN_COMMIT, SimMachines, Work};
+pub use region::{Entry, Quotas, Weather};
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::cloud::{CloudError, ErrorClass};
+use crate::domain::observed::Location;
+
+use super::chance::Chance;
+use super::clock::Time;
+use super::fate::Trouble;
+use region::Region;
+
+/// Where everything of ours is.
+pub fn staging() -> Location {
+    Location {
+        account: "111111111111".to_owned(),
+        region: "eu-central-1".to_owned(),
+        network: "vpc-staging".to_owned(),
+    }
+}
+
+/// The cloud. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Cloud {
+    region: Arc<Mutex<Region>>,
+}
+
+impl Cloud {
+    /// An empty one.
+    pub fn new(time: Time, chance: Chance, weather: Weather) -> Self {
+        Self { region: Arc::new(Mutex::new(Region::new(time, chance, weather))) }
+    }
+
+    /// Changes what listings show and how long things take, for what is made from now on.
+    pub fn set_weather(&self, weather: Weather) {
+        self.region().weather = weather;
+    }
+
+    /// Changes the limits.
+    pub fn set_quotas(&self, quotas: Quotas) {
+        self.region().quotas = quotas;
+    }
+
+    /// Calls that may never be made, in the order of their being made.
+    pub fn breaches(&self) -> Vec<String> {
+        self.region().breaches.clone()
+    }
+
+    /// Every call that changed something, in order.
+    pub fn journal(&self) -> Vec<Entry> {
+        self.region().journal.clone()
+    }
+
+    /// How many listings were made, and of how many pages of 100.
+    pub fn listed(&self) -> (u64, u64) {
+        let region = self.region();
+        (region.listings, region.pages)
+    }
+
+    /// Names everything of ours that is left: machines, then databases.
+    pub fn residue(&self) -> Vec<String> {
+        self.region().residue()
+    }
+
+    /// A machine fails: its processes are gone, it is stopped. Which, if there was one.
+    pub fn stop_one(&self) -> Option<String> {
+        self.region().stop_one()
+    }
+
+    /// A machine is taken away by a person, or by the provider.
+    pub fn lose_one(&self) -> Option<String> {
+        self.region().lose_one()
+    }
+
+    /// How many machines and databases of an environment are alive.
+    pub fn alive(&self, uid: &str) -> (usize, usize) {
+        self.region().alive(uid)
+    }
+
+    fn region(&self) -> MutexGuard<'_, Region> {
+        self.region.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An error in the words that callers sort by.
+fn error(class: ErrorClass, what: &str, why: &str) -> CloudError {
+    CloudError { class, what: what.to_owned(), why: why.to_owned() }
+}
+
+fn trouble(what: &str, trouble: Trouble) -> CloudError {
+    match trouble {
+        Trouble::Failed => error(ErrorClass::Retry, what, "InternalError: try again"),
+        Trouble::Throttled(wait) => error(ErrorClass::SlowDown(wait), what, "RequestLimitExceeded"),
+        Trouble::Lost => error(ErrorClass::Ambiguous, what, "no answer in time"),
+    }
+}

@@ -1,0 +1,305 @@
+//! What is true of the cloud, and what a listing shows of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::chance::Chance;
+use super::super::clock::Time;
+use super::decoy::Decoy;
+use super::machine::Work;
+use crate::domain::id::InstallId;
+use crate::domain::observed::{Location, Tags};
+use crate::domain::owned::name_prefix;
+use crate::domain::time::Timestamp;
+
+/// How the cloud behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weather {
+    /// The longest that something new stays invisible. AWS promises no bound and speaks of minutes ("Eventual
+    /// consistency in the Amazon EC2 API"); what we wait for is the policy's `pace.grace`.
+    pub invisible: Duration,
+    /// The longest that something gone is still shown. (The API keeps terminated instances for about an hour.)
+    pub ghosts: Duration,
+    /// How often in a thousand a listing lacks one of its items without saying so.
+    pub lossy_permille: u64,
+    /// How often in a thousand a listing ends early, and says so.
+    pub partial_permille: u64,
+    /// How often in a thousand a database cannot be made.
+    pub failing_permille: u64,
+    /// From asking for a machine to its agent's answering: 25.8 s in the median ("EC2 boot times", 2021).
+    pub boot: (Duration, Duration),
+    /// From asking for a database to its being there.
+    pub restore: (Duration, Duration),
+    /// How long after being made a database refuses to be deleted, because it is backed up.
+    pub backup: Duration,
+}
+
+impl Weather {
+    /// Everything is seen at once; databases are cloned in seconds.
+    pub const FAIR: Self = Self {
+        invisible: Duration::ZERO,
+        ghosts: Duration::ZERO,
+        lossy_permille: 0,
+        partial_permille: 0,
+        failing_permille: 0,
+        boot: (Duration::from_secs(20), Duration::from_secs(40)),
+        restore: (Duration::from_secs(2), Duration::from_secs(10)),
+        backup: Duration::ZERO,
+    };
+}
+
+/// Limits of the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quotas {
+    /// Machines at once.
+    pub machines: usize,
+    /// Databases at once: 40 unless raised (RDS user guide, "Quotas and constraints").
+    pub databases: usize,
+    /// `RunInstances`: the bucket's size and its refill a second: 5 and 2 (EC2 API reference, "Request throttling").
+    pub launches: (u32, u32),
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self { machines: 1_000, databases: 1_000, launches: (5, 2) }
+    }
+}
+
+/// A call that changed something, or was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// When.
+    pub at: Timestamp,
+    /// `launch`, `start`, `terminate`, `prepare` or `delete`.
+    pub kind: &'static str,
+    /// The name of the thing.
+    pub name: String,
+    /// Whose it is.
+    pub tags: Option<Tags>,
+}
+
+/// A machine or a database.
+#[derive(Debug, Clone)]
+pub(super) struct Resource<T> {
+    pub name: String,
+    pub tags: Option<Tags>,
+    pub location: Location,
+    pub born_at: Timestamp,
+    pub visible_at: Timestamp,
+    /// When it is up.
+    pub ready_at: Timestamp,
+    pub life: Life,
+    /// Deletion protection.
+    pub protected: bool,
+    pub decoy: Option<Decoy>,
+    pub own: T,
+}
+
+/// How far a resource is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    Up,
+    /// Machines only.
+    Stopped,
+    /// It could not be made. Databases only.
+    Failed,
+    /// It ends at the first time and is shown until the second.
+    Ending(Timestamp, Timestamp),
+}
+
+impl<T> Resource<T> {
+    pub fn is_alive(&self, now: Timestamp) -> bool {
+        !matches!(self.life, Life::Ending(end, _) if end <= now)
+    }
+
+    fn is_shown(&self, now: Timestamp) -> bool {
+        self.visible_at <= now && !matches!(self.life, Life::Ending(end, shown) if end.max(shown) <= now)
+    }
+}
+
+/// What a machine has besides.
+#[derive(Debug, Clone, Default)]
+pub(super) struct MachineParts {
+    pub token: String,
+    pub address: String,
+    /// What its agent does; lost when it stops.
+    pub work: Work,
+}
+
+/// What a database has besides.
+#[derive(Debug, Clone, Default)]
+pub(super) struct DatabaseParts {
+    pub backed_up_at: Timestamp,
+}
+
+#[derive(Debug)]
+pub(super) struct Region {
+    pub time: Time,
+    pub chance: Chance,
+    pub weather: Weather,
+    pub quotas: Quotas,
+    pub machines: BTreeMap<String, Resource<MachineParts>>,
+    pub databases: BTreeMap<String, Resource<DatabaseParts>>,
+    pub journal: Vec<Entry>,
+    pub breaches: Vec<String>,
+    pub listings: u64,
+    pub pages: u64,
+    launches: Bucket,
+    numbers: u64,
+}
+
+/// How many calls a listing of that many items takes.
+fn pages(items: usize) -> u64 {
+    (items as u64).div_ceil(100).max(1)
+}
+
+impl Region {
+    pub fn new(time: Time, chance: Chance, weather: Weather) -> Self {
+        Self {
+            time,
+            chance,
+            weather,
+            quotas: Quotas::default(),
+            machines: BTreeMap::new(),
+            databases: BTreeMap::new(),
+            journal: Vec::new(),
+            breaches: Vec::new(),
+            listings: 0,
+            pages: 0,
+            launches: Bucket::default(),
+            numbers: 0,
+        }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.time.now()
+    }
+
+    /// A number that was not given out before.
+    pub fn fresh(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub fn note(&mut self, kind: &'static str, name: &str, tags: Option<Tags>) {
+        let at = self.now();
+        self.journal.push(Entry { at, kind, name: name.to_owned(), tags });
+    }
+
+    /// When something born now is seen.
+    pub fn visible_at(&mut self) -> Timestamp {
+        let delay = self.chance.between(Duration::ZERO, self.weather.invisible);
+        self.now().plus(delay)
+    }
+
+    /// The life of something that ends within that time.
+    pub fn ending(&mut self, least: u64, most: u64) -> Life {
+        let end = self.now().plus(self.chance.between(Duration::from_secs(least), Duration::from_secs(most)));
+        Life::Ending(end, end.plus(self.chance.between(Duration::ZERO, self.weather.ghosts)))
+    }
+
+    /// Whether a launch may be made now; it is paid for if so.
+    pub fn take_launch(&mut self) -> bool {
+        let now = self.now();
+        self.launches.take(self.quotas.launches, now)
+    }
+
+    pub fn residue(&self) -> Vec<String> {
+        let now = self.now();
+        let machines = self.machines.values().filter(|one| one.decoy.is_none() && one.is_alive(now));
+        let databases = self.databases.values().filter(|one| one.decoy.is_none() && one.is_alive(now));
+        machines
+            .map(|one| format!("machine {}", one.name))
+            .chain(databases.map(|one| format!("database {}", one.name)))
+            .collect()
+    }
+
+    pub fn alive(&self, uid: &str) -> (usize, usize) {
+        let now = self.now();
+        let of = |tags: &Option<Tags>| tags.as_ref().is_some_and(|tags| tags.uid.as_str() == uid);
+        let machines = self.machines.values().filter(|one| one.decoy.is_none() && of(&one.tags) && one.is_alive(now));
+        let databases = self.databases.values().filter(|one| one.decoy.is_none() && of(&one.tags) && one.is_alive(now));
+        (machines.count(), databases.count())
+    }
+
+    pub fn stop_one(&mut self) -> Option<String> {
+        let machine = self.any_up()?;
+        machine.life = Life::Stopped;
+        machine.own.work = Work::default();
+        Some(machine.name.clone())
+    }
+
+    pub fn lose_one(&mut self) -> Option<String> {
+        let now = self.now();
+        let machine = self.any_up()?;
+        machine.life = Life::Ending(now, now);
+        Some(machine.name.clone())
+    }
+
+    fn any_up(&mut self) -> Option<&mut Resource<MachineParts>> {
+        let up: Vec<String> = self
+            .machines
+            .iter()
+            .filter(|(_, one)| one.decoy.is_none() && one.life == Life::Up)
+            .map(|(id, _)| id.clone())
+            .collect();
+        let id = self.chance.one(&up)?.clone();
+        self.machines.get_mut(&id)
+    }
+
+    /// What a listing by our tag and our prefix shows, and whether it came to its end.
+    pub fn list<'a, T>(
+        chance: &mut Chance,
+        weather: Weather,
+        now: Timestamp,
+        from: impl Iterator<Item = &'a Resource<T>>,
+        install: &InstallId,
+        separator: char,
+    ) -> (Vec<&'a Resource<T>>, bool)
+    where
+        T: 'a,
+    {
+        let prefix = name_prefix(install, separator);
+        let mut shown: Vec<_> = from
+            .filter(|one| one.is_shown(now))
+            .filter(|one| {
+                one.name.starts_with(&prefix) || one.tags.as_ref().is_some_and(|tags| tags.install == *install)
+            })
+            .collect();
+        let mut complete = true;
+        if !shown.is_empty() && chance.permille(weather.lossy_permille) {
+            let lost = chance.below(shown.len() as u64);
+            shown.remove(usize::try_from(lost).unwrap_or_default());
+        }
+        if chance.permille(weather.partial_permille) {
+            let kept = chance.below(shown.len() as u64);
+            shown.truncate(usize::try_from(kept).unwrap_or_default());
+            complete = false;
+        }
+        (shown, complete)
+    }
+
+    pub fn count_listing(&mut self, items: usize) {
+        self.listings += 1;
+        self.pages += pages(items);
+    }
+}
+
+/// Tokens that are taken by calls and come back with time.
+#[derive(Debug, Default)]
+struct Bucket {
+    taken: f64,
+    at: Timestamp,
+}
+
+impl Bucket {
+    fn take(&mut self, (size, refill): (u32, u32), now: Timestamp) -> bool {
+        self.taken = (self.taken - now.since(self.at).as_secs_f64() * f64::from(refill)).max(0.0);
+        self.at = now;
+        let fits = self.taken + 1.0 <= f64::from(size);
+        if fits {
+            self.taken += 1.0;
+        }
+        fits
+    }
+}

@@ -1,0 +1,180 @@
+//! One controller process: it can die, stand still, and be started again.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use kagero::controller::{Desk, Engine, World};
+use kagero::domain::policy::Policy;
+use kagero::domain::step::Step;
+use kagero::forge::budget::{WriteBudget, WriteLimits};
+use kagero::gateway::route::RouteTable;
+use kagero::sim::clock::{SimClock, Time};
+use kagero::sim::cloud::{Cloud, SimDatabases, SimMachines};
+use kagero::sim::fate::{Dealer, Nerve, Signal};
+use kagero::sim::hub::{Hub, SimForge};
+use kagero::sim::visitor::SimProber;
+use kagero::store::Store;
+use tokio::sync::oneshot;
+
+/// What all members share.
+#[derive(Clone)]
+pub struct Outside {
+    pub time: Time,
+    pub cloud: Cloud,
+    pub hub: Hub,
+    pub dealer: Arc<Dealer>,
+    pub store: Store,
+    pub policy: Policy,
+}
+
+/// Between two full listings.
+const RESYNC: Duration = Duration::from_mins(10);
+
+/// A member that stands still does so for longer than its lease lasts.
+const STANDSTILL: Duration = Duration::from_secs(90);
+
+type Work = Pin<Box<dyn Future<Output = ()>>>;
+
+/// See the module's documentation.
+pub struct Member {
+    name: String,
+    outside: Outside,
+    pub clock: SimClock,
+    nerve: Nerve,
+    engine: Option<Engine>,
+    started: u32,
+    still: Option<(Work, oneshot::Sender<()>, Duration)>,
+    resync_at: Duration,
+    look_at: Option<Duration>,
+}
+
+impl Member {
+    pub async fn start(name: &str, outside: Outside) -> Self {
+        let mut member = Self {
+            name: name.to_owned(),
+            clock: SimClock::new(outside.time.clone()),
+            nerve: Nerve::new(Arc::clone(&outside.dealer)),
+            outside,
+            engine: None,
+            started: 0,
+            still: None,
+            resync_at: Duration::ZERO,
+            look_at: None,
+        };
+        member.restart().await;
+        member
+    }
+
+    /// Dies and is started again: nothing that it kept in memory is left.
+    pub async fn restart(&mut self) {
+        self.still = None;
+        self.engine = None;
+        self.started += 1;
+        self.nerve = Nerve::new(Arc::clone(&self.outside.dealer));
+        let Outside { cloud, hub, store, policy, time, .. } = self.outside.clone();
+        let clock: Arc<SimClock> = Arc::new(self.clock.clone());
+        let install = policy.install.clone();
+        let machines = Arc::new(SimMachines::new(cloud.clone(), install.clone(), self.nerve.clone(), clock.clone()));
+        let routes = RouteTable::default();
+        let limits = WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() };
+        let most = u32::try_from(limits.per_hour).unwrap();
+        let written = store.last_calls(&Step::WRITING, most).await.unwrap();
+        let world = World {
+            forge: Arc::new(SimForge::new(hub, self.nerve.clone(), clock.clone())),
+            machines: machines.clone(),
+            databases: Arc::new(SimDatabases::new(cloud.clone(), install, self.nerve.clone(), clock.clone())),
+            agents: machines,
+            prober: Arc::new(SimProber::new(routes.clone(), cloud, self.nerve.clone())),
+            routes,
+            clock,
+            policy: ArcSwap::from_pointee(policy),
+            secrets: std::collections::BTreeMap::new(),
+            holder: format!("{}-{}", self.name, self.started),
+            writes: Mutex::new(WriteBudget::resume(limits, written)),
+            store,
+        };
+        self.engine = Some(Engine::new(world).await.unwrap());
+        self.resync_at = time.elapsed();
+        self.look_at = Some(time.elapsed());
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engine.as_ref().unwrap()
+    }
+
+    /// Whom one may ask.
+    pub fn desk(&self) -> Desk {
+        self.engine().desk()
+    }
+
+    /// Whether it takes part: one that stands still does not.
+    pub fn is_going(&self) -> bool {
+        self.still.is_none()
+    }
+
+    /// When it has something to do.
+    pub fn due_at(&self) -> Duration {
+        if let Some((.., until)) = &self.still {
+            return *until;
+        }
+        [self.engine().due_at(), self.look_at, Some(self.resync_at)].into_iter().flatten().min().unwrap()
+    }
+
+    /// There is something in the inbox.
+    pub fn told(&mut self) {
+        self.look_at = Some(self.outside.time.elapsed());
+    }
+
+    /// Does one thing that is due.
+    pub async fn step(&mut self) {
+        let now = self.outside.time.elapsed();
+        if let Some((work, go_on, until)) = self.still.take() {
+            if until > now {
+                self.still = Some((work, go_on, until));
+                return;
+            }
+            let _ = go_on.send(());
+            self.drive(work).await;
+            return;
+        }
+        let engine = self.engine().clone();
+        if self.look_at.is_some_and(|at| at <= now) {
+            self.look_at = None;
+            let again = Arc::new(Mutex::new(None));
+            let told = Arc::clone(&again);
+            let looking = async move { *told.lock().unwrap() = Some(engine.look().await.unwrap()) };
+            self.drive(Box::pin(looking)).await;
+            if let Some(Some(wait)) = *again.lock().unwrap() {
+                self.look_at = Some(now + wait.max(Duration::from_millis(1)));
+            }
+        } else if self.resync_at <= now {
+            self.resync_at = now + RESYNC;
+            self.drive(Box::pin(async move { engine.resync().await })).await;
+        } else {
+            self.drive(Box::pin(async move {
+                let _ = engine.pass().await;
+            }))
+            .await;
+        }
+    }
+
+    async fn drive(&mut self, mut work: Work) {
+        let nerve = self.nerve.clone();
+        let signal = tokio::select! {
+            biased;
+            () = &mut work => return,
+            signal = nerve.signal() => signal,
+        };
+        match signal {
+            Signal::Crashed => {
+                drop(work);
+                self.restart().await;
+            }
+            Signal::Paused(go_on) => {
+                self.still = Some((work, go_on, self.outside.time.elapsed() + STANDSTILL));
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Convergence: the real controller and a real store in a simulated world, whatever that world does to them.
+//!
+//! [`world`] moves time, controllers and deliveries; [`truth`] says what must hold at any moment and at rest;
+//! [`story`] makes up what happens to pull requests, and tells a failure again in as few words as it can.
+
+mod decoys;
+mod fuse;
+mod histories;
+mod matrix;
+mod member;
+mod permutations;
+mod story;
+mod truth;
+mod world;

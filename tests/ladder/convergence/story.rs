@@ -1,0 +1,160 @@
+//! What happens to pull requests: made up from a seed, or told again in fewer words.
+
+use std::time::Duration;
+
+use kagero::domain::pull::PullState;
+use kagero::sim::chance::Chance;
+use kagero::sim::cloud::Decoy;
+use kagero::sim::hub::key;
+
+use super::truth::Violation;
+use super::world::{Installation, REPO, commit};
+
+/// Something that happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A commit is pushed; a pull request that is not there is opened.
+    Push {
+        pr: u64,
+        broken: bool,
+    },
+    Close {
+        pr: u64,
+        merged: bool,
+    },
+    Reopen {
+        pr: u64,
+    },
+    /// The opt-out label is set or taken off.
+    Label {
+        pr: u64,
+        off: bool,
+    },
+    Draft {
+        pr: u64,
+        draft: bool,
+    },
+    /// Somebody deletes our comment.
+    Delete {
+        pr: u64,
+    },
+    /// A machine fails.
+    MachineStops,
+    /// A machine is gone.
+    MachineLost,
+    /// Something appears that is not ours.
+    Decoy {
+        pr: u64,
+        decoy: Decoy,
+    },
+    /// A controller is killed.
+    Kill {
+        member: usize,
+    },
+}
+
+/// How many pull requests a story is about.
+const PULLS: u64 = 4;
+
+/// Makes up a story: what happens, and after how long.
+pub fn make_up(chance: &mut Chance, length: u64) -> Vec<(Duration, Event)> {
+    (0..length)
+        .map(|_| {
+            let gap = if chance.permille(300) {
+                Duration::from_secs(chance.below(5))
+            } else {
+                chance.between(Duration::from_secs(10), Duration::from_mins(8))
+            };
+            (gap, event(chance))
+        })
+        .collect()
+}
+
+fn event(chance: &mut Chance) -> Event {
+    let pr = 1 + chance.below(PULLS);
+    match chance.below(100) {
+        0..=37 => Event::Push { pr, broken: chance.permille(150) },
+        38..=57 => Event::Close { pr, merged: chance.permille(500) },
+        58..=68 => Event::Reopen { pr },
+        69..=73 => Event::Label { pr, off: chance.permille(500) },
+        74..=78 => Event::Draft { pr, draft: chance.permille(500) },
+        79..=82 => Event::Delete { pr },
+        83..=86 => Event::MachineStops,
+        87..=89 => Event::MachineLost,
+        90..=93 => Event::Decoy { pr, decoy: *chance.one(&Decoy::ALL).unwrap() },
+        _ => Event::Kill { member: usize::try_from(chance.below(2)).unwrap() },
+    }
+}
+
+impl Installation {
+    /// Lets a story happen.
+    pub async fn tell(&mut self, story: &[(Duration, Event)]) -> Result<(), Violation> {
+        for (number, (gap, event)) in (1..).zip(story) {
+            self.pass_time(*gap).await?;
+            self.happen(number, *event).await;
+            self.truth.look().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets one thing happen.
+    pub async fn happen(&mut self, number: u64, event: Event) {
+        match event {
+            Event::Push { pr, broken } => {
+                let sha = commit(number, broken);
+                self.change(pr, number, |facts| facts.head_sha = sha.clone());
+            }
+            Event::Close { pr, merged } if self.is(pr, PullState::Open) => {
+                let state = if merged { PullState::Merged } else { PullState::Closed };
+                self.change(pr, number, |facts| facts.state = state);
+                self.truth.note_unwanted(key(REPO, pr));
+            }
+            Event::Reopen { pr } if self.is(pr, PullState::Closed) => {
+                self.change(pr, number, |facts| facts.state = PullState::Open);
+            }
+            Event::Label { pr, off } if self.is_known(pr) => {
+                let label = self.outside.policy.labels.off.clone();
+                if off {
+                    self.truth.note_unwanted(key(REPO, pr));
+                }
+                self.change(pr, number, |facts| {
+                    if off {
+                        facts.labels.insert(label)
+                    } else {
+                        facts.labels.remove(&label)
+                    };
+                });
+            }
+            Event::Draft { pr, draft } if self.is_known(pr) => {
+                self.change(pr, number, |facts| facts.draft = draft);
+            }
+            Event::Delete { pr } => {
+                self.outside.hub.delete_comment(key(REPO, pr));
+                self.truth.note_deleted(key(REPO, pr));
+            }
+            Event::MachineStops => drop(self.outside.cloud.stop_one()),
+            Event::MachineLost => drop(self.outside.cloud.lose_one()),
+            Event::Decoy { pr, decoy } => {
+                self.outside.cloud.add_decoy(decoy, &self.outside.policy.install, key(REPO, pr));
+            }
+            Event::Kill { member } => {
+                if let Some(member) = self.members.get_mut(member) {
+                    member.restart().await;
+                }
+            }
+            Event::Close { .. } | Event::Reopen { .. } | Event::Label { .. } | Event::Draft { .. } => {}
+        }
+    }
+
+    fn change(&self, pr: u64, number: u64, change: impl FnOnce(&mut kagero::domain::pull::PullFacts)) {
+        self.outside.hub.change(key(REPO, pr), &commit(number, false), change);
+    }
+
+    fn is(&self, pr: u64, state: PullState) -> bool {
+        self.outside.hub.pull(key(REPO, pr)).is_some_and(|pull| pull.facts.state == state)
+    }
+
+    fn is_known(&self, pr: u64) -> bool {
+        self.outside.hub.pull(key(REPO, pr)).is_some()
+    }
+}

@@ -1,0 +1,168 @@
+//! A whole installation in a simulated world: moves time, and whoever has something to do at that time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kagero::domain::id::{CommitSha, EnvKey, EnvUid, InstallId, RepoId, RepoName};
+use kagero::domain::policy::{AllowList, Engine, Labels, Limits, LinkBase, Pace, Policy};
+use kagero::sim::chance::Chance;
+use kagero::sim::clock::Time;
+use kagero::sim::cloud::{Cloud, Weather, staging};
+use kagero::sim::fate::Dealer;
+use kagero::sim::hub::{Hub, PostalService};
+use kagero::store::{Delivery, Store};
+
+use super::member::{Member, Outside};
+use super::truth::{Truth, Violation};
+
+/// The repository of all stories.
+pub const REPO: u64 = 42;
+
+const CONFIG: &str = "version: 1
+trigger: {mode: automatic, draft: skip, forks: approve}
+services:
+  web: {run: ./serve, health: /, public: true}
+build: ./build
+database: {engine: postgres, seed: golden, migrate: ./migrate}
+";
+
+/// How to begin.
+pub struct Beginning {
+    pub seed: u64,
+    pub weather: Weather,
+    pub post: PostalService,
+    pub members: usize,
+    pub environments: u32,
+}
+
+impl Beginning {
+    pub fn fair(seed: u64) -> Self {
+        Self { seed, weather: Weather::FAIR, post: PostalService::default(), members: 1, environments: 100 }
+    }
+}
+
+/// See the module's documentation.
+pub struct Installation {
+    pub outside: Outside,
+    pub members: Vec<Member>,
+    pub truth: Truth,
+    directory: tempfile::TempDir,
+}
+
+const FILE: &str = "kagero.db";
+
+/// No history takes this many steps; one that does goes round in circles.
+const STEPS: usize = 60_000;
+
+impl Installation {
+    pub async fn begin(beginning: Beginning) -> Self {
+        let time = Time::default();
+        let chance = Chance::new(beginning.seed);
+        let cloud = Cloud::new(time.clone(), chance.branch(1), beginning.weather);
+        let hub = Hub::new(time.clone(), chance.branch(2), beginning.post);
+        hub.add_repo(RepoId(REPO), RepoName::parse("acme/shop").unwrap(), CONFIG);
+        let (store, directory) = store().await;
+        let policy = policy(beginning.environments);
+        let outside = Outside { time, cloud, hub, dealer: Arc::new(Dealer::default()), store, policy };
+        let mut members = Vec::new();
+        for number in 0..beginning.members {
+            members.push(Member::start(&format!("member{number}"), outside.clone()).await);
+        }
+        Self { truth: Truth::new(outside.clone()), outside, members, directory }
+    }
+
+    /// The store's file.
+    pub fn file(&self) -> std::path::PathBuf {
+        self.directory.path().join(FILE)
+    }
+
+    pub async fn end(self) {
+        drop(self.members);
+        self.outside.store.close().await;
+        drop(self.directory);
+    }
+
+    pub fn uid(&self, key: EnvKey) -> EnvUid {
+        EnvUid::derive(&self.outside.policy.install, key)
+    }
+
+    /// Lets that much time pass.
+    pub async fn pass_time(&mut self, by: Duration) -> Result<(), Violation> {
+        let until = self.outside.time.elapsed() + by;
+        for _ in 0..STEPS {
+            let arrival = self.outside.hub.next_arrival().map(elapsed);
+            let next = self.members.iter().map(Member::due_at).chain(arrival).min().unwrap();
+            if next > until {
+                self.outside.time.advance_to(until);
+                return Ok(());
+            }
+            self.outside.time.advance_to(next);
+            if !self.deliver().await {
+                let index = (0..self.members.len()).min_by_key(|index| self.members[*index].due_at()).unwrap();
+                self.members[index].step().await;
+            }
+            self.truth.look().await?;
+        }
+        Err(Violation(format!("after {STEPS} steps there still is something to do before {until:?}")))
+    }
+
+    /// Whether something had arrived.
+    async fn deliver(&mut self) -> bool {
+        let Some(parcel) = self.outside.hub.receive() else { return false };
+        let mut accepted = false;
+        if self.members.iter().any(Member::is_going) {
+            let delivery = Delivery {
+                guid: parcel.guid.clone(),
+                event: parcel.event.clone(),
+                body: Bytes::from(parcel.body.clone()),
+                received_at: self.outside.time.now(),
+            };
+            accepted = self.outside.store.inbox().accept(delivery).await.is_ok();
+            self.members.iter_mut().for_each(Member::told);
+        }
+        self.outside.hub.acknowledge(&parcel, accepted);
+        true
+    }
+}
+
+fn elapsed(at: kagero::domain::time::Timestamp) -> Duration {
+    at.since(kagero::sim::clock::BEGINNING)
+}
+
+async fn store() -> (Store, tempfile::TempDir) {
+    // In memory where there is a file system for it: thousands of stores are made.
+    let shared = std::path::Path::new("/dev/shm");
+    let directory = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap();
+    let store = Store::open(&format!("sqlite:{}", directory.path().join(FILE).display())).await.unwrap();
+    (store, directory)
+}
+
+fn policy(environments: u32) -> Policy {
+    let place = staging();
+    Policy {
+        install: InstallId::parse("simulated").unwrap(),
+        domain: "preview.test".to_owned(),
+        link: LinkBase { scheme: "https".to_owned(), port: None },
+        repositories: vec!["acme/*".to_owned()],
+        limits: Limits { environments, per_repository: environments, builds: 4, attempts: 3 },
+        pace: Pace {
+            busy: Duration::from_secs(15),
+            idle: Duration::from_mins(10),
+            comment: Duration::from_secs(30),
+            grace: Duration::from_mins(5),
+        },
+        labels: Labels { on: "preview".to_owned(), off: "preview:off".to_owned() },
+        allow: AllowList { accounts: vec![place.account], regions: vec![place.region], networks: vec![place.network] },
+        max_age: Duration::from_hours(14 * 24),
+        seeds: BTreeMap::from([("golden".to_owned().try_into().unwrap(), Engine::Postgres)]),
+        secrets: BTreeSet::new(),
+    }
+}
+
+/// A commit with that number; broken ones cannot be built.
+pub fn commit(number: u64, broken: bool) -> CommitSha {
+    let head = if broken { kagero::sim::cloud::BROKEN_COMMIT } else { "600d" };
+    CommitSha::parse(format!("{:0<40}", format!("{head}{number:03x}"))).unwrap()
+}
