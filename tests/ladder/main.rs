@@ -11,6 +11,7 @@ mod endpoint;
 mod forge;
 mod gateway;
 mod openapi;
+mod postgres;
 mod process;
 mod standin;
 mod store;

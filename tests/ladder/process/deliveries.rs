@@ -8,6 +8,8 @@ use kagero::sim::github::{AnswerFault, DeliveryFault, RoutePattern};
 use super::rig::{ACTOR, PATIENCE, Rig, Setup};
 use crate::wait::eventually;
 
+const UNCHANGED: &str = "failed; nothing was changed because of it";
+
 #[tokio::test]
 async fn what_no_webhook_told_is_found_at_the_next_start() {
     let mut rig = Rig::start(Setup::sqlite()).await;
@@ -67,16 +69,19 @@ async fn a_github_that_answers_wrongly_tears_nothing_down() {
     let list = || RoutePattern::new(Some(Method::GET), "/repos/*/*/pulls");
     let all = || RoutePattern::new(Some(Method::GET), "/repos/**");
     let one = || RoutePattern::new(Some(Method::GET), "/repos/*/*/pulls/*");
-    let faults: [(&str, RoutePattern, AnswerFault); 6] = [
+    let faults: [(&str, RoutePattern, AnswerFault); 8] = [
         ("an empty list", list(), AnswerFault::EmptyList),
         ("half a list", list(), AnswerFault::Truncated),
         ("500", all(), AnswerFault::status(500)),
+        ("401", all(), AnswerFault::status(401)),
+        ("403", all(), AnswerFault::status(403)),
         ("the rate limit", all(), AnswerFault::secondary_limit(Duration::from_secs(1))),
         ("404 for everything", all(), AnswerFault::status(404)),
         ("404 for the pull request", one(), AnswerFault::status(404)),
     ];
     for (what, on, fault) in faults {
         let before = rig.github.requests().len();
+        let said = rig.log().matches(UNCHANGED).count();
         rig.kill9_controller();
         rig.github.faults().answer(on.clone(), fault.clone(), 1000);
         if what.starts_with("404 for the") {
@@ -88,6 +93,9 @@ async fn a_github_that_answers_wrongly_tears_nothing_down() {
             fired > 0 && rig.github.requests().len() > before + 2
         })
         .await;
+        if what != "an empty list" {
+            rig.until_logged(UNCHANGED, said + 1).await;
+        }
         eventually(format!("{what}: the preview answers"), PATIENCE, async || rig.serving(number).await).await;
         assert_eq!((rig.agent_pid(), rig.machines()), (agent, machines.clone()), "{what}");
         rig.github.faults().clear();

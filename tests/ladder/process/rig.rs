@@ -3,6 +3,7 @@
 //! Guarantees: [`Rig::finish`] proves that nothing is left; dropping a rig kills everything that it started,
 //! agents and PostgreSQL included.
 
+mod setup;
 mod sight;
 
 use std::net::TcpListener;
@@ -20,10 +21,13 @@ use kagero::clock::SystemClock;
 use kagero::cloud::Databases as _;
 use kagero::cloud::local::databases::PostgresDatabases;
 use kagero::config::load_server;
-use kagero::sim::github::{FileChange, OpenPull, RepositorySpec, Standin, StandinConfig};
+use kagero::forge::github::{Github, GithubConfig};
+use kagero::sim::github::{FileChange, OpenPull, Standin, StandinConfig};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+
+pub use setup::{Lane, Setup, kagero_yml};
 
 use crate::wait::{came_true, eventually};
 
@@ -32,79 +36,13 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub const ACTOR: &str = "mika";
 
-/// The application: says which commit it is, and what a test's own script in the repository finds out.
-const APP: &str = r#"
-import http.server, json, os, subprocess
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        if self.path == "/spy":
-            done = subprocess.run(["sh", "spy.sh"], capture_output=True, text=True, timeout=60)
-            body = json.dumps({"out": done.stdout, "err": done.stderr})
-        else:
-            body = json.dumps({"commit": os.environ["KAGERO_COMMIT"]})
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(body.encode())
-    def log_message(self, *arguments):
-        pass
-http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-"#;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    Sqlite,
-    Postgres,
-}
-
-impl Lane {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Sqlite => "sqlite",
-            Self::Postgres => "postgres",
-        }
-    }
-}
-
-/// `.kagero.yml` with a database, for a build command.
-pub fn kagero_yml(lane: Lane, build: &str) -> String {
-    format!(
-        "version: 1\nbuild: {{run: {build:?}, timeout: 60s}}\nservices:\n  web: {{run: \"exec python3 app.py\", health: \
-         \"/version\", public: true, start_timeout: 60s}}\ndatabase: {{engine: {}, seed: golden, migrate: \"sh \
-         migrate.sh\"}}\n",
-        lane.word()
-    )
-}
-
-pub struct Setup {
-    lane: Lane,
-    environments: u32,
-    builds: u32,
-}
-
-impl Setup {
-    pub fn sqlite() -> Self {
-        Self { lane: Lane::Sqlite, environments: 20, builds: 2 }
-    }
-
-    pub fn postgres() -> Self {
-        Self { lane: Lane::Postgres, environments: 20, builds: 2 }
-    }
-
-    pub fn with_environments(self, environments: u32) -> Self {
-        Self { environments, ..self }
-    }
-
-    pub fn with_builds(self, builds: u32) -> Self {
-        Self { builds, ..self }
-    }
-}
-
 pub struct Rig {
     pub github: Standin,
     pub lane: Lane,
     dir: PathBuf,
     http: u16,
     gateway: u16,
+    disk: Option<u64>,
     child: Option<Child>,
     client: reqwest::Client,
     opened: Vec<u64>,
@@ -112,27 +50,20 @@ pub struct Rig {
 }
 
 impl Rig {
+    /// With a controller that answers.
     pub async fn start(setup: Setup) -> Self {
+        let mut rig = Self::prepare(setup).await;
+        rig.launch().await;
+        rig
+    }
+
+    /// Everything but a running controller.
+    pub async fn prepare(setup: Setup) -> Self {
         let home = tempfile::Builder::new().prefix("kgp").tempdir().unwrap();
         // The account that PostgreSQL runs as passes through.
         std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
         let dir = home.path().canonicalize().unwrap();
-        let files = [
-            (".kagero.yml", kagero_yml(setup.lane, "sh build.sh").as_str()),
-            ("app.py", APP),
-            ("build.sh", "echo built\n"),
-            ("migrate.sh", "echo migrated\n"),
-            ("spy.sh", "echo nothing\n"),
-        ]
-        .map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()));
-        let repository = RepositorySpec {
-            owner: "kumo".to_owned(),
-            name: "shop".to_owned(),
-            files: files.into(),
-            roles: vec![(ACTOR.to_owned(), "admin".to_owned())],
-            prepared: Vec::new(),
-        };
-        let config = StandinConfig { repositories: vec![repository], ..StandinConfig::default() };
+        let config = StandinConfig { repositories: vec![setup.repository()], ..StandinConfig::default() };
         let github = Standin::start(config).await.unwrap();
         let (http, gateway) = (own_port(), own_port());
         write_secret(&dir.join("app.pem"), github.private_key_pem());
@@ -142,7 +73,7 @@ impl Rig {
             "CREATE TABLE things (id int PRIMARY KEY, name text NOT NULL);\nINSERT INTO things VALUES (1, 'seeded');\n",
         )
         .unwrap();
-        std::fs::write(dir.join("kagero.toml"), configuration(&github, http, gateway, &setup)).unwrap();
+        std::fs::write(dir.join("kagero.toml"), setup.configuration(&github, http, gateway)).unwrap();
         github.set_webhook_url(Some(format!("http://127.0.0.1:{http}/webhook/github")));
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -150,10 +81,17 @@ impl Rig {
             .timeout(Duration::from_secs(20))
             .build()
             .unwrap();
-        let lane = setup.lane;
-        let mut rig = Self { github, lane, dir, http, gateway, child: None, client, opened: Vec::new(), _home: home };
-        rig.launch().await;
-        rig
+        let Setup { lane, disk, .. } = setup;
+        let opened = Vec::new();
+        Self { github, lane, dir, http, gateway, disk, child: None, client, opened, _home: home }
+    }
+
+    /// Edits `kagero.toml`; the next start reads it.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let path = self.dir.join("kagero.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
     }
 
     /// Starts `kagero serve` and waits until it answers.
@@ -176,14 +114,35 @@ impl Rig {
     /// `kagero serve`, its words going to a file in the directory.
     pub fn serve(&self) -> Command {
         let log = std::fs::File::options().create(true).append(true).open(self.dir.join("serve.log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kagero"));
+        let mut command = match self.disk {
+            None => Command::new(env!("CARGO_BIN_EXE_kagero")),
+            Some(bytes) => self.with_own_disk(bytes),
+        };
         command.args(["-c", "kagero.toml", "serve"]).current_dir(&self.dir);
         command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command
     }
 
+    /// The program in a mount namespace, with a file system in memory at the state directory. bubblewrap can do that
+    /// for any user; it stays as the program's parent.
+    fn with_own_disk(&self, bytes: u64) -> Command {
+        let state = self.dir.join("state");
+        std::fs::create_dir_all(&state).unwrap();
+        let mut command = Command::new("bwrap");
+        command.args(["--die-with-parent", "--dev-bind", "/", "/"]);
+        if nix::unistd::geteuid().is_root() {
+            command.args(["--cap-add", "ALL"]);
+        }
+        command.args(["--size", &bytes.to_string(), "--tmpfs"]).arg(state).arg(env!("CARGO_BIN_EXE_kagero"));
+        command
+    }
+
     pub fn controller_pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
+        let child = self.child.as_ref().unwrap().id();
+        match self.disk {
+            None => child,
+            Some(_) => child_of(child),
+        }
     }
 
     /// As `kill -9`: nothing is finished, nothing is said.
@@ -211,8 +170,26 @@ impl Rig {
         &self.dir
     }
 
+    /// Where its state is for us: a disk of its own is only seen through the controller.
     pub fn state_dir(&self) -> PathBuf {
-        self.dir.join("state")
+        let state = self.dir.join("state");
+        match (&self.child, self.disk) {
+            (Some(_), Some(_)) => {
+                let root = PathBuf::from(format!("/proc/{}/root", self.controller_pid()));
+                root.join(state.strip_prefix("/").unwrap())
+            }
+            _ => state,
+        }
+    }
+
+    /// Its processes of environments, with their command lines.
+    fn all_processes(&self) -> Vec<(i32, String)> {
+        residue::processes(&self.dir.join("state")).unwrap_or_default()
+    }
+
+    /// The App on GitHub, as another Kagero of this installation would speak for it.
+    pub fn app(&self) -> Github {
+        app(&self.github)
     }
 
     /// Opens a pull request with these files changed.
@@ -274,8 +251,7 @@ impl Rig {
 
     /// Processes of environments whose command line begins so.
     pub fn processes(&self, begins: &str) -> Vec<i32> {
-        let all = residue::processes(&self.state_dir()).unwrap();
-        all.into_iter().filter(|(_, words)| words.starts_with(begins)).map(|(pid, _)| pid).collect()
+        self.all_processes().into_iter().filter(|(_, words)| words.starts_with(begins)).map(|(pid, _)| pid).collect()
     }
 
     /// Closes what is open, proves that nothing is left, and stops.
@@ -295,8 +271,9 @@ impl Rig {
             assert!(self.comments(number).await.len() <= 1, "{:?}", self.comments(number).await);
         }
         assert_eq!(self.left().await, Vec::<String>::new());
+        let controller = self.controller_pid();
         let child = self.child.as_mut().expect("it runs");
-        kill(pid(child.id()), Signal::SIGTERM).unwrap();
+        kill(pid(controller), Signal::SIGTERM).unwrap();
         assert!(came_true(PATIENCE, || child.try_wait().unwrap().is_some()), "kagero serve does not end");
         assert_eq!(self.child.take().unwrap().wait().unwrap().code(), Some(0), "{}", self.log());
     }
@@ -305,8 +282,7 @@ impl Rig {
     pub async fn left(&self) -> Vec<String> {
         let mut left = self.machines();
         left.extend(self.databases().await);
-        let processes = residue::processes(&self.state_dir()).unwrap();
-        left.extend(processes.into_iter().map(|(pid, words)| format!("{pid} {words}")));
+        left.extend(self.all_processes().into_iter().map(|(pid, words)| format!("{pid} {words}")));
         left
     }
 
@@ -325,8 +301,7 @@ impl Drop for Rig {
             let _ = child.wait();
         }
         let gone = came_true(PATIENCE, || {
-            let mut left: Vec<i32> =
-                residue::processes(&self.state_dir()).unwrap_or_default().into_iter().map(|(pid, _)| pid).collect();
+            let mut left: Vec<i32> = self.all_processes().into_iter().map(|(pid, _)| pid).collect();
             if let Some(postmaster) = self.postmaster() {
                 let _ = kill(Pid::from_raw(postmaster), Signal::SIGQUIT);
                 left.push(postmaster);
@@ -339,6 +314,28 @@ impl Drop for Rig {
         // A second panic would hide the first.
         assert!(gone || std::thread::panicking(), "processes of {} do not end", self.dir.display());
     }
+}
+
+/// The App on a stand-in for GitHub.
+pub fn app(github: &Standin) -> Github {
+    let url = |text: String| text.parse().unwrap();
+    let (api, web) = (url(github.api_url()), url(github.web_url()));
+    let key = github.private_key_pem().to_owned().into();
+    Github::new(GithubConfig::new(api, web, github.app_id(), key), Arc::new(SystemClock)).unwrap()
+}
+
+/// The only process that this one has started.
+fn child_of(parent: u32) -> u32 {
+    let mut child = None;
+    let read = || std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    assert!(
+        came_true(PATIENCE, || {
+            child = read().split_whitespace().next().and_then(|pid| pid.parse().ok());
+            child.is_some()
+        }),
+        "process {parent} starts none"
+    );
+    child.unwrap()
 }
 
 pub fn is_alive(pid: i32) -> bool {
@@ -377,56 +374,4 @@ fn write_secret(path: &Path, text: &str) {
     use std::io::Write as _;
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
-}
-
-fn configuration(github: &Standin, http: u16, gateway: u16, setup: &Setup) -> String {
-    format!(
-        r#"name = "ladder"
-repositories = ["kumo/*"]
-public_url = "http://127.0.0.1:{http}"
-state_dir = "state"
-
-[listen]
-http = "127.0.0.1:{http}"
-gateway = "127.0.0.1:{gateway}"
-
-[gateway]
-domain = "preview.localhost"
-scheme = "http"
-port = {gateway}
-
-[github]
-app_id = {app}
-private_key = "file:app.pem"
-webhook_secrets = ["file:webhook-secret"]
-api_url = "{api}"
-web_url = "{web}"
-clone_base = "{clone}"
-
-[compute]
-sandbox = "require"
-
-[seeds.golden]
-engine = "{engine}"
-format = "plain"
-path = "golden.sql"
-
-[limits]
-environments = {environments}
-builds = {builds}
-
-[pace]
-busy = "100ms"
-idle = "1s"
-comment = "0s"
-grace = "2s"
-"#,
-        app = github.app_id(),
-        api = github.api_url(),
-        web = github.web_url(),
-        clone = github.clone_base(),
-        engine = setup.lane.word(),
-        environments = setup.environments,
-        builds = setup.builds,
-    )
 }

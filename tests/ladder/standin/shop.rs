@@ -1,12 +1,13 @@
 //! The demo's shop on SQLite and PostgreSQL: migrations, page, worker. It runs as the built example.
 
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::postgres::Postgres;
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -207,15 +208,15 @@ async fn a_new_column_is_shown_once_its_migration_has_run() {
 
 #[tokio::test]
 async fn the_page_lists_places_and_moves_orders_on_postgres() {
-    let server = Postgres::start().await;
-    let checkout = Checkout::at(tempfile::tempdir().unwrap(), server.url.clone());
+    let mut server = Postgres::start().await;
+    let checkout = Checkout::at(tempfile::tempdir().unwrap(), server.url());
     let sql = std::fs::read_to_string(format!("{SOURCE}/examples/shop-seed/golden.sql")).unwrap();
-    let pool = sqlx::PgPool::connect(&server.url).await.unwrap();
+    let pool = sqlx::PgPool::connect(&server.url()).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap();
     pool.close().await;
     assert!(checkout.migrate().status.success());
     page_and_worker(&checkout, "postgres").await;
-    assert!(server.server.terminate(), "PostgreSQL ends well");
+    server.stop();
 }
 
 async fn page_and_worker(checkout: &Checkout, engine: &str) {
@@ -249,53 +250,4 @@ async fn page_and_worker(checkout: &Checkout, engine: &str) {
     assert!(web.text("/").await.contains("worker:"));
     assert!(worker.terminate(), "the worker ends well at SIGTERM");
     assert!(web.process.terminate(), "the page ends well at SIGTERM");
-}
-
-/// A PostgreSQL server of this test's own. PostgreSQL refuses to run as root: there it runs as `postgres`.
-struct Postgres {
-    url: String,
-    server: Running,
-    _data: tempfile::TempDir,
-}
-
-impl Postgres {
-    async fn start() -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let user = nix::unistd::geteuid().is_root().then(|| {
-            let user = nix::unistd::User::from_name("postgres").unwrap();
-            user.expect("no user `postgres`: run `apt-get install postgresql`")
-        });
-        if let Some(user) = &user {
-            nix::unistd::chown(data.path(), Some(user.uid), Some(user.gid)).unwrap();
-        }
-        let run = |program: &str| {
-            let mut command = Command::new(postgres_program(program));
-            command.current_dir(data.path()).stdout(Stdio::null()).stderr(Stdio::null());
-            if let Some(user) = &user {
-                command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-            }
-            command
-        };
-        let cluster = data.path().join("data");
-        let made = run("initdb").args(["--auth=trust", "--username=shop", "--no-sync", "-D"]).arg(&cluster).status();
-        assert!(made.unwrap().success(), "initdb failed");
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = run("postgres");
-        server.arg("-D").arg(&cluster).args(["-p", &port.to_string(), "-F", "-h", "127.0.0.1", "-k", ""]);
-        let server = Running(server.spawn().unwrap());
-        let url = format!("postgres://shop@127.0.0.1:{port}/postgres");
-        until("PostgreSQL answers", async || sqlx::PgPool::connect(&url).await.is_ok()).await;
-        Self { url, server, _data: data }
-    }
-}
-
-/// From the path, or from where Debian puts the newest version.
-fn postgres_program(name: &str) -> PathBuf {
-    let on_path =
-        std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
-    let mut debian: Vec<_> = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().collect();
-    debian.sort_by_key(std::fs::DirEntry::file_name);
-    let debian = debian.iter().rev().map(|version| version.path().join("bin"));
-    let mut found = on_path.chain(debian).map(|folder| folder.join(name)).filter(|program| program.exists());
-    found.next().unwrap_or_else(|| panic!("{name} is missing: run `apt-get install postgresql`"))
 }

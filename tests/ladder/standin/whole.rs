@@ -44,6 +44,11 @@ pub(crate) struct Whole {
 impl Whole {
     /// Starts it. Builds wait until [`Whole::open_gate`].
     pub async fn start() -> Self {
+        Self::start_with(Duration::from_mins(5), None).await
+    }
+
+    /// Starts it with that time between two listings, and with another webhook secret than GitHub's if one is given.
+    pub async fn start_with(resync: Duration, secret: Option<&str>) -> Self {
         let home = tempfile::Builder::new().prefix("kagero-whole-").tempdir().unwrap();
         let gate = home.path().join("gate");
         fs::create_dir(&gate).unwrap();
@@ -66,13 +71,13 @@ impl Whole {
         let config = StandinConfig { repositories: vec![repository], ..StandinConfig::default() };
         let github = Standin::start(config).await.unwrap();
         write(&home.path().join("app.pem"), github.private_key_pem());
-        write(&home.path().join("webhook-secret"), github.webhook_secret());
+        write(&home.path().join("webhook-secret"), secret.unwrap_or(github.webhook_secret()));
         write(&home.path().join("kagero.toml"), &configuration(&github, &gate));
         let server = load_server(&home.path().join("kagero.toml")).unwrap();
         let around = Surroundings {
             program: PathBuf::from(env!("CARGO_BIN_EXE_kagero")),
             durability: Durability::ThrowAway,
-            resync: Duration::from_mins(5),
+            resync,
         };
         let running = Running::start(&server, &around).await.unwrap();
         github.set_webhook_url(Some(format!("http://{}/webhook/github", running.http)));

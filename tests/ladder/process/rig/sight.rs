@@ -14,7 +14,12 @@ use crate::wait::eventually;
 impl Rig {
     /// A visit to a pull request's preview, as a browser makes it.
     pub async fn visit(&self, number: u64, path: &str) -> Result<reqwest::Response, reqwest::Error> {
-        let host = format!("pr-{number}-shop.preview.localhost");
+        self.visit_host(&format!("pr-{number}-shop"), path).await
+    }
+
+    /// A visit to that label below the gateway's domain.
+    pub async fn visit_host(&self, label: &str, path: &str) -> Result<reqwest::Response, reqwest::Error> {
+        let host = format!("{label}.preview.localhost");
         let url = format!("http://127.0.0.1:{}{path}", self.gateway);
         self.client.get(url).header(HOST, host).header(ACCEPT, "text/html").send().await
     }
@@ -67,6 +72,46 @@ impl Rig {
     pub async fn metrics(&self) -> String {
         let url = format!("http://127.0.0.1:{}/metrics", self.http);
         self.client.get(url).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// A counter of the metrics page, by its name and labels; 0 if it has not been counted up yet.
+    pub async fn counted(&self, counter: &str) -> u64 {
+        let page = self.metrics().await;
+        let line = page.lines().find_map(|line| line.strip_prefix(counter)?.strip_prefix(' '));
+        line.map_or(0, |count| count.parse().unwrap())
+    }
+
+    /// Waits until the controller has written these words; so many times, if it has written them before.
+    pub async fn until_logged(&self, words: &str, times: usize) {
+        eventually(format!("the log says {words:?} {times} times"), PATIENCE, async || {
+            let log = self.log();
+            if log.matches(words).count() >= times { Ok(()) } else { Err(log) }
+        })
+        .await;
+    }
+
+    /// Waits until it is known and nothing is made for it; proves that nothing is and that nobody is disturbed.
+    pub async fn until_left_in_peace(&self, number: u64) {
+        let head = self.head(number).await;
+        eventually(format!("pull request {number} is left in peace"), PATIENCE, async || {
+            let Some(detail) = self.detail(number).await? else { return Err("not known yet".to_owned()) };
+            let of_head = detail.view.commit.as_ref().is_none_or(|commit| commit.as_str() == head);
+            let peace = matches!(detail.view.phase, Phase::NotWanted(_)) && detail.explanation.steps.is_empty();
+            if of_head && peace { Ok(()) } else { Err(self.situation(number, &detail)) }
+        })
+        .await;
+        assert_eq!(self.left_of(number).await, Vec::<String>::new());
+        assert!(self.comments(number).await.is_empty(), "{:?}", self.comments(number).await);
+        assert!(self.github.repo().deployments(number).await.unwrap().is_empty());
+    }
+
+    /// Machines and databases of one pull request.
+    async fn left_of(&self, number: u64) -> Vec<String> {
+        let detail = self.detail(number).await.unwrap().unwrap();
+        let uid = detail.view.uid.to_string();
+        let mut all = self.machines();
+        all.extend(self.databases().await);
+        all.into_iter().filter(|name| name.contains(&uid)).collect()
     }
 
     /// Waits until the one sentence on a pull request's state contains these words.
