@@ -54,9 +54,24 @@ impl Fleet {
         }
         let (machines, databases) =
             tokio::join!(in_time("machines", self.machines.list()), in_time("databases", self.databases.list()));
+        let before = last.as_ref();
+        tell("machines", before.and_then(|before| before.machines.as_ref().err()), machines.as_ref().err());
+        tell("databases", before.and_then(|before| before.databases.as_ref().err()), databases.as_ref().err());
         let snapshot = Arc::new(Snapshot { machines, databases, at: now });
         *last = Some(Arc::clone(&snapshot));
         snapshot
+    }
+}
+
+/// A listing that begins to fail, and one that succeeds again, are told once and not by every pass.
+fn tell(what: &str, before: Option<&CloudError>, error: Option<&CloudError>) {
+    match (before, error) {
+        (None, Some(error)) => tracing::warn!(
+            error = %error,
+            "the {what} cannot be listed: nothing is made or taken away until they can; trying again"
+        ),
+        (Some(_), None) => tracing::info!("the {what} can be listed again"),
+        (None, None) | (Some(_), Some(_)) => {}
     }
 }
 

@@ -8,6 +8,7 @@ use crate::domain::ledger::{Ledger, Role, Standing};
 use crate::domain::observed::{DatabaseState, MachineState, Observed};
 use crate::domain::policy::Policy;
 use crate::domain::pull::PullFacts;
+use crate::domain::seen::{Doubt, Seen};
 use crate::domain::step::{Plan, Step, Waiting};
 
 /// A teardown that takes longer is shown as one that does not succeed.
@@ -276,6 +277,14 @@ fn database_state(facts: &Facts<'_>, name: &str, failed: Option<&str>) -> StageS
     }
 }
 
+/// Whether nothing can be shown yet because the databases could not be listed. Where something serves, that is no
+/// reader's concern.
+fn waits_for_server(facts: &Facts<'_>) -> bool {
+    let wants_database = matches!(facts.want, Desired::Running(spec) if spec.database.is_some());
+    let unread = matches!(facts.seen.databases, Seen::Unknown(Doubt::ReadFailed(_)));
+    wants_database && unread && facts.agent.is_none_or(|agent| agent.serving.is_none())
+}
+
 fn detail(facts: &Facts<'_>, failure: Option<&str>) -> Option<String> {
     if let Some(reason) = failure {
         return Some(reason.to_owned());
@@ -284,6 +293,10 @@ fn detail(facts: &Facts<'_>, failure: Option<&str>) -> Option<String> {
         Desired::Unchanged(Obstacle::BrokenConfig(text)) => return Some(text.clone()),
         Desired::Unchanged(obstacle) => return Some(obstacle.to_string()),
         Desired::Queued(_) | Desired::Running(_) | Desired::Asleep(_) | Desired::Gone(_) => {}
+    }
+    if waits_for_server(facts) {
+        let words = "The database server cannot be reached at this time. The preview goes on by itself when it can.";
+        return Some(words.to_owned());
     }
     facts.plan.waiting.iter().find_map(|waiting| match waiting {
         Waiting::Refused(why) => Some(format!("left alone: {why}")),

@@ -15,6 +15,7 @@ mod forge;
 mod holder;
 mod isolation;
 mod memory;
+mod outer;
 mod pushes;
 mod rig;
 mod rules;
