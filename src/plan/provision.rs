@@ -207,7 +207,7 @@ impl<'a> Draft<'a> {
             },
         };
         if let Some(reason) = self.exhausted(&Role::Machine, attempt) {
-            self.fail("machine", reason);
+            self.fail("machine", &reason);
             return;
         }
         let intent = self.intent(Role::Machine, attempt);
@@ -253,7 +253,7 @@ impl<'a> Draft<'a> {
             },
         };
         if let Some(refusal) = self.exhausted(&role, attempt) {
-            self.fail("database", failed.cloned().unwrap_or(refusal));
+            self.fail("database", failed.unwrap_or(&refusal));
             return;
         }
         let intent = self.intent(role, attempt);
@@ -363,7 +363,7 @@ impl<'a> Draft<'a> {
         }
         match self.ledger.intents_for(role).next_back().and_then(|intent| intent.answer.clone()) {
             Some(Answer::Refused(reason)) => Some(reason),
-            _ => Some(format!("gave up after {limit} attempts within 20 minutes; `kagero env plan` shows the journal")),
+            _ => Some(format!("given up after {limit} attempts; `kagero env plan` shows the journal")),
         }
     }
 
@@ -371,7 +371,10 @@ impl<'a> Draft<'a> {
         self.seen.at.since(at) < ATTEMPT_WINDOW
     }
 
-    fn fail(&mut self, stage: &'static str, reason: String) {
+    fn fail(&mut self, stage: &'static str, reason: &str) {
+        let again = "It is tried again within 20 minutes, or at once when the pull request is closed and, after its \
+                     preview was destroyed, reopened";
+        let reason = format!("{}. {again}", reason.trim_end_matches('.'));
         self.waiting.push(Waiting::Failed(Failure { stage, reason, log_tail: Vec::new(), service: None }));
     }
 

@@ -209,11 +209,11 @@ fn next_step(message: &str) -> &'static str {
     } else if message.contains("permission denied to create database") {
         "Dump again without --create"
     } else if message.contains("No space left") || message.contains("could not extend file") {
-        "Free space on the server's disk; it is tried again with the next request"
+        "Free space on the server's disk"
     } else if message.contains("unsupported version") {
         "The dump is newer than the server's programs: install a newer PostgreSQL, or dump with an older pg_dump"
     } else {
-        "Correct the seed; it is loaded again with the next request"
+        "Correct the seed"
     }
 }
 

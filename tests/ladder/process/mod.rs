@@ -20,6 +20,7 @@ mod pushes;
 mod rig;
 mod rules;
 mod secrets;
+mod seeds;
 mod server;
 mod services;
 mod words;

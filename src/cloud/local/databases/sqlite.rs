@@ -374,7 +374,7 @@ async fn load_text(golden: &Golden, into: &Path) -> Result<(), SeedError> {
                 at: format!("at line {}", statement.line).into(),
                 message: said(&error).into(),
                 statement: format!(" (statement: {})", crate::seed::load::tidy(statement.text, 300)).into(),
-                next_step: "Correct the seed; it is loaded again with the next request",
+                next_step: "Correct the seed",
             });
         }
     }
