@@ -120,7 +120,7 @@ async fn converge(
 }
 
 /// Brings the one sticky comment to that text: the noted one, else the oldest with our marker, else a new
-/// one; further ones with our marker are deleted.
+/// one; further ones with our marker, which another writer or a crash has left, are deleted.
 async fn comment(
     pen: &mut Pen<'_>,
     known: &Known,
@@ -128,32 +128,26 @@ async fn comment(
     body: &str,
     noted: Option<&CommentSaid>,
 ) -> Result<u64, StepError> {
-    let number = known.key.pr;
-    if let Some(noted) = noted {
-        match pen.forge()?.edit_comment(repo, noted.id, body).await {
-            Ok(()) => return Ok(noted.id),
-            Err(error) if error.kind == ForgeErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let marker = marker(&known.uid);
-    let mut found = pen.world.forge.sticky_comments(repo, number, &marker).await?.into_iter();
-    if let Some(oldest) = found.next() {
-        for extra in found {
-            pen.forge()?.delete_comment(repo, extra).await?;
-        }
-        match pen.forge()?.edit_comment(repo, oldest, body).await {
-            Ok(()) => return Ok(oldest),
+    let (forge, number, marker) = (&pen.world.forge, known.key.pr, marker(&known.uid));
+    let found = forge.sticky_comments(repo, number, &marker).await?;
+    // The noted one may be so young that the list does not show it yet.
+    for kept in noted.map(|noted| noted.id).into_iter().chain(found.clone()) {
+        match pen.forge()?.edit_comment(repo, kept, body).await {
+            Ok(()) => return delete_others(pen, repo, found, kept).await,
             Err(error) if error.kind == ForgeErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
     }
     let made = pen.forge()?.create_comment(repo, number, body).await?;
     // Another writer may have been as quick: the oldest stays, on every side.
-    let all = pen.world.forge.sticky_comments(repo, number, &marker).await?;
+    let all = forge.sticky_comments(repo, number, &marker).await?;
     let oldest = all.first().copied().unwrap_or(made);
-    for extra in all.into_iter().filter(|id| *id != oldest) {
+    delete_others(pen, repo, all, oldest).await
+}
+
+async fn delete_others(pen: &mut Pen<'_>, repo: &RepoRef, all: Vec<u64>, kept: u64) -> Result<u64, StepError> {
+    for extra in all.into_iter().filter(|id| *id != kept) {
         pen.forge()?.delete_comment(repo, extra).await?;
     }
-    Ok(oldest)
+    Ok(kept)
 }
