@@ -171,7 +171,7 @@ pub fn decide(
     policy: &Policy,
     now: Timestamp,
 ) -> Decision {
-    if let Some(reason) = recalled.trouble.clone().filter(|_| !plan.steps.is_empty()) {
+    if let Some(reason) = recalled.trouble.clone().filter(|_| !plan.steps.is_empty() || plan.is_in_doubt()) {
         let stage = plan.steps.first().map_or("step", Step::kind);
         plan.waiting.push(Waiting::Failed(Failure { stage, reason, log_tail: Vec::new(), service: None }));
     }

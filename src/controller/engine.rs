@@ -118,12 +118,8 @@ impl Engine {
         // A pass that panics is a mistake of ours in one environment: the worker and the others go on.
         let ran = AssertUnwindSafe(pass::run(&self.world, memory, key)).catch_unwind().await;
         let next = match ran.unwrap_or(Err(PassError::Panicked)) {
-            Ok(Outcome::Again(after)) => {
-                memory.succeeded(key);
-                Some(after)
-            }
+            Ok(Outcome::Again(after)) => Some(after),
             Ok(Outcome::Rest) => {
-                memory.succeeded(key);
                 memory.forget(key);
                 None
             }

@@ -61,6 +61,13 @@ pub enum PassError {
     },
 }
 
+impl PassError {
+    /// Whether further steps would fail as well, or cannot be answered for.
+    fn ends_the_pass(&self) -> bool {
+        !matches!(self, Self::Step { source, .. } if !matches!(source, StepError::Store(_)))
+    }
+}
+
 /// Runs one pass.
 pub async fn run(world: &World, memory: &Memory, key: EnvKey) -> Result<Outcome, PassError> {
     let known = decide::load(world, key).await?;
@@ -69,6 +76,7 @@ pub async fn run(world: &World, memory: &Memory, key: EnvKey) -> Result<Outcome,
     routes::publish(world, memory, &known, &seen, &decision);
     if decision.plan.steps.is_empty() && decision.sayings.steps.is_empty() {
         memory.note_motion(key, !decision.plan.waiting.is_empty());
+        note_success(memory, key, &decision.plan);
         return Ok(outcome(&known, &decision));
     }
     let now = world.clock.now();
@@ -88,27 +96,41 @@ async fn act(world: &World, memory: &Memory, lease: &Lease, seen: &Observed) -> 
     memory.note_motion(lease.key, true);
     let mut failed = None;
     for step in &decision.plan.steps {
-        let done = execute::step(world, lease, &known, step).await;
+        // What goes on and on panicking has to be told like any other failure.
+        let done = AssertUnwindSafe(execute::step(world, lease, &known, step)).catch_unwind().await;
         if changes_resources(step) {
             memory.note_change(lease.key, world.clock.now());
         }
-        let Err(source) = done else { continue };
-        let ends = matches!(step, Step::Enroll { .. } | Step::Note { .. }) || matches!(source, StepError::Store(_));
-        if !ends && failed.is_some() {
-            tracing::warn!(env.key = %lease.key, step = step.kind(), error = %crate::telemetry::chain(&source), "a further step of the pass failed");
-            continue;
-        }
-        failed = Some(PassError::Step { step: step.kind(), source });
+        let error = match done {
+            Ok(Ok(())) => continue,
+            Ok(Err(source)) => PassError::Step { step: step.kind(), source },
+            Err(_) => PassError::Panicked,
+        };
         // Steps do not depend on each other, but for the row that all of them need: one machine that cannot be taken
         // away does not keep a task from the other.
+        let ends = matches!(step, Step::Enroll { .. } | Step::Note { .. }) || error.ends_the_pass();
+        if failed.is_none() || ends {
+            failed = Some(error);
+        } else {
+            tracing::warn!(env.key = %lease.key, error = %crate::telemetry::chain(&error), "a further step of the pass failed");
+        }
         if ends {
             break;
         }
     }
     let unsaid = speak(world, memory, lease, &known, &decision).await;
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(after_acting(memory, &known, &decision, unsaid)),
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    note_success(memory, lease.key, &decision.plan);
+    Ok(after_acting(memory, &known, &decision, unsaid))
+}
+
+/// Ends a row of failures. A pass that did nothing because it could not learn what there is, such as whether what was
+/// asked for is visible yet, has not succeeded at what failed before.
+fn note_success(memory: &Memory, key: EnvKey, plan: &Plan) {
+    if !plan.steps.is_empty() || !plan.is_in_doubt() {
+        memory.succeeded(key);
     }
 }
 

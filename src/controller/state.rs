@@ -112,7 +112,7 @@ impl Memory {
         wait
     }
 
-    /// A pass succeeded.
+    /// A pass did what it had to.
     pub fn succeeded(&self, key: EnvKey) {
         self.note(key, |note| {
             note.failures = 0;

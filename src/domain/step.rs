@@ -147,6 +147,13 @@ pub struct Plan {
     pub next: Next,
 }
 
+impl Plan {
+    /// Whether it waits for something that could not be learned.
+    pub fn is_in_doubt(&self) -> bool {
+        self.waiting.iter().any(|waiting| matches!(waiting, Waiting::Knowledge(_)))
+    }
+}
+
 /// Something that the environment waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waiting {

@@ -5,6 +5,7 @@ mod agent;
 mod browser;
 mod cli;
 mod config;
+mod controller;
 mod convergence;
 mod database;
 mod endpoint;

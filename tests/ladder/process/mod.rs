@@ -17,7 +17,7 @@ mod isolation;
 mod memory;
 mod outer;
 mod pushes;
-mod rig;
+pub mod rig;
 mod rules;
 mod secrets;
 mod seeds;

@@ -1,0 +1,114 @@
+//! The controller with a provider that makes its passes panic.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use kagero::clock::{Clock as _, SystemClock};
+use kagero::cloud::local::databases::{SqliteConfig, SqliteDatabases};
+use kagero::cloud::{CloudError, Machines};
+use kagero::config::load_server;
+use kagero::controller::{Agents, Controller, LogLines, LogWanted, Prober, Tuning, World};
+use kagero::domain::assignment::{AgentStatus, Assignment};
+use kagero::domain::id::{EnvUid, HostLabel, MachineId};
+use kagero::domain::ledger::Token;
+use kagero::domain::observed::{Listing, Machine, Tags};
+use kagero::domain::owned::Owned;
+use kagero::forge::budget::{WriteBudget, WriteLimits};
+use kagero::gateway::RouteTable;
+use kagero::store::Store;
+
+use crate::process::rig::{PATIENCE, Rig, Setup};
+use crate::wait::eventually;
+
+/// Half of how long a lease lasts that nobody gives back.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Has no machine, and panics where it should make one.
+#[derive(Default)]
+struct Trapdoor {
+    fallen: AtomicU32,
+}
+
+#[async_trait]
+impl Machines for Trapdoor {
+    async fn list(&self) -> Result<Listing<Machine>, CloudError> {
+        Ok(Listing { items: Vec::new(), complete: true, at: SystemClock.now() })
+    }
+
+    async fn launch(&self, _: &Token, _: u32, _: &Tags) -> Result<MachineId, CloudError> {
+        let before = self.fallen.fetch_add(1, Ordering::Relaxed);
+        panic!("fallen {before} times before");
+    }
+
+    async fn terminate(&self, _: &Owned<MachineId>) -> Result<(), CloudError> {
+        Ok(())
+    }
+}
+
+/// Nobody is there to speak to.
+struct Nobody;
+
+#[async_trait]
+impl Agents for Nobody {
+    async fn status(&self, _: &str, _: &EnvUid) -> Result<AgentStatus, String> {
+        Err("nobody".to_owned())
+    }
+
+    async fn assign(&self, _: &str, _: &Assignment) -> Result<(), String> {
+        Err("nobody".to_owned())
+    }
+
+    async fn logs(&self, _: &str, _: &EnvUid, _: &LogWanted) -> Result<LogLines, String> {
+        Err("nobody".to_owned())
+    }
+}
+
+#[async_trait]
+impl Prober for Nobody {
+    async fn probe(&self, _: &HostLabel, _: &str, _: &EnvUid) -> Result<(), String> {
+        Err("nobody".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_pass_that_panics_gives_its_lease_back_and_stops_no_other() {
+    let database = "database: {engine: sqlite, seed: golden, migrate: \"sh migrate.sh\"}";
+    let mut rig = Rig::prepare(Setup::sqlite().with_yml_edited(database, "database: none")).await;
+    rig.reconfigure("grace = \"2s\"", "grace = \"300ms\"");
+    let state_dir = rig.dir().join("state");
+    let store = Store::open(&format!("sqlite:{}", state_dir.join("kagero.db").display())).await.unwrap();
+    let policy = load_server(&rig.dir().join("kagero.toml")).map_err(|errors| format!("{errors:?}")).unwrap().policy();
+    let clock = Arc::new(SystemClock);
+    let databases = SqliteConfig { state_dir, install: policy.install.clone(), goldens: Vec::new(), at_once: 1 };
+    let machines = Arc::new(Trapdoor::default());
+    let world = World {
+        store: store.clone(),
+        forge: Arc::new(rig.app()),
+        machines: machines.clone(),
+        databases: Arc::new(SqliteDatabases::new(databases, clock.clone())),
+        agents: Arc::new(Nobody),
+        prober: Arc::new(Nobody),
+        routes: RouteTable::default(),
+        clock,
+        policy: ArcSwap::from_pointee(policy),
+        secrets: std::collections::BTreeMap::new(),
+        holder: "the test".to_owned(),
+        writes: Mutex::new(WriteBudget::new(WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() })),
+    };
+    let number = rig.open("Falls", vec![]).await;
+    let controller = Controller::start(world, Tuning { workers: 1, ..Tuning::default() }).await.unwrap();
+    eventually("it falls once", PATIENCE, async || machines.fallen.load(Ordering::Relaxed) > 0).await;
+    let fallen = Instant::now();
+    // Each pass takes the lease anew.
+    eventually("it is tried again", PATIENCE, async || machines.fallen.load(Ordering::Relaxed) > 2).await;
+    assert!(fallen.elapsed() < SOON, "the lease was kept for {:?}", fallen.elapsed());
+    eventually("the pull request is told", PATIENCE, async || {
+        let comments = rig.comments(number).await;
+        comments.iter().any(|comment| comment.body.contains("the pass panicked"))
+    })
+    .await;
+    controller.stop().await;
+}
