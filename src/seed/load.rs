@@ -212,6 +212,8 @@ fn next_step(message: &str) -> &'static str {
         "Free space on the server's disk"
     } else if message.contains("unsupported version") {
         "The dump is newer than the server's programs: install a newer PostgreSQL, or dump with an older pg_dump"
+    } else if message.contains("end of file") {
+        "The dump is cut off: dump again, or copy the whole of it"
     } else {
         "Correct the seed"
     }
