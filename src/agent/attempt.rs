@@ -15,6 +15,7 @@ use super::board::Board;
 use super::checkout::{CheckoutError, Git, Wanted};
 use super::logs::{AttemptLogs, Log, LogStore, Masks, Source};
 use super::options::AgentOptions;
+use super::ports::PortBook;
 use super::release::{Release, variables};
 use super::sandbox::Sandbox;
 use super::stage::{self, StageEnd};
@@ -31,6 +32,8 @@ pub struct Workshop {
     pub sandbox: Sandbox,
     /// Fetches commits.
     pub git: Git,
+    /// Gives ports to services.
+    pub ports: PortBook,
     /// Keeps what is said.
     pub logs: LogStore,
     /// Shows what is done.
@@ -64,7 +67,7 @@ impl Workshop {
                 .map(String::as_str),
         );
         let logs = self.logs.begin(task.digest(), task.commit.clone(), masks).map_err(|error| no_room(&error))?;
-        let made = Release::make(&self.options.dir, assignment, &self.sandbox, self.options.pace, &logs);
+        let made = Release::make(&self.options.dir, assignment, &self.sandbox, &self.ports, self.options.pace, &logs);
         let release = Arc::new(made.map_err(|error| no_room(&error))?);
         self.board.state().candidate = Some(Arc::clone(&release));
         let done = self.stages(assignment, &release, before, &logs, cancel).await;

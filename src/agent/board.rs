@@ -50,7 +50,7 @@ impl Board {
         for (rollout, release) in [(&mut rollouts.candidate, &state.candidate), (&mut rollouts.serving, &state.serving)]
         {
             if let (Some(rollout), Some(release)) = (rollout, release) {
-                with_services(rollout, release.reports());
+                with_services(rollout, release.tell());
             }
         }
         self.told.send_replace(rollouts.serving.as_ref().map(|rollout| rollout.task.clone()));

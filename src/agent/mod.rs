@@ -13,9 +13,11 @@ pub mod board;
 pub mod checkout;
 pub mod client;
 pub mod conductor;
+pub mod former;
 pub mod health;
 pub mod logs;
 pub mod options;
+pub mod ports;
 pub mod process;
 pub mod protocol;
 pub mod release;
@@ -48,6 +50,7 @@ use self::checkout::Git;
 use self::conductor::{Conductor, Order};
 use self::logs::LogStore;
 use self::options::{AgentOptions, OptionsError};
+use self::ports::PortBook;
 use self::process::{ProcessRef, carrying, dead_children, descendants};
 use self::protocol::{ADDRESS_FILE, AddressFile, MACHINE_VARIABLE, write_atomically};
 use self::release::RELEASES_DIR;
@@ -118,6 +121,7 @@ pub async fn run(options: AgentOptions) -> Result<(), AgentFailure> {
     }
     let logs = LogStore::open(options.dir.join("logs"), options.logs).map_err(cannot("keep logs"))?;
     let git = Git::new(&options.mirrors_dir, &options.dir, options.git.clone()).map_err(cannot("keep mirrors"))?;
+    let ports = PortBook::open(options.ports_dir.clone()).map_err(cannot("open the book of ports"))?;
     let board = Arc::new(Board::new(options.clone(), sandbox.level()));
     let (orders, inbox) = mpsc::channel(WAITING_ORDERS);
     let desk = Desk {
@@ -130,7 +134,7 @@ pub async fn run(options: AgentOptions) -> Result<(), AgentFailure> {
     let listener = TcpListener::bind(options.listen).await.map_err(cannot("listen"))?;
     announce(&options, &listener).map_err(cannot("write its address"))?;
     let serving = tokio::spawn(async move { axum::serve(listener, server::router(desk)).await });
-    let workshop = Arc::new(Workshop { options, sandbox, git, logs, board });
+    let workshop = Arc::new(Workshop { options, sandbox, git, ports, logs, board });
     let conducting = tokio::spawn(Conductor::new(workshop).conduct(inbox));
     let burying = tokio::spawn(bury());
     tokio::select! {

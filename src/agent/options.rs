@@ -31,6 +31,8 @@ pub struct AgentOptions {
     pub listen: SocketAddr,
     /// Bare mirrors of repositories, shared by all agents of this computer.
     pub mirrors_dir: PathBuf,
+    /// The book of ports, shared by all agents of this computer.
+    pub ports_dir: PathBuf,
     /// How commits are fetched.
     pub git: GitOptions,
     /// How processes are confined.
@@ -104,7 +106,7 @@ pub struct SupervisionPace {
 }
 
 impl AgentOptions {
-    /// Options with the usual limits.
+    /// Options with the usual limits. The book of ports lies beside the mirrors.
     pub fn new(uid: EnvUid, generation: Generation, public_key: ControllerKey, dir: &Path, mirrors: &Path) -> Self {
         Self {
             uid,
@@ -113,6 +115,7 @@ impl AgentOptions {
             dir: dir.to_owned(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             mirrors_dir: mirrors.to_owned(),
+            ports_dir: mirrors.with_file_name("ports"),
             git: GitOptions::default(),
             sandbox: SandboxOptions::default(),
             logs: LogLimits::default(),

@@ -12,6 +12,7 @@ use futures::future::join_all;
 
 use super::logs::{AttemptLogs, Source};
 use super::options::SupervisionPace;
+use super::ports::PortBook;
 use super::removal::remove_tree;
 use super::sandbox::{Rooms, Sandbox};
 use super::supervisor::{Service, ServicePlan};
@@ -37,6 +38,7 @@ impl Release {
         machine: &Path,
         assignment: &Assignment,
         sandbox: &Sandbox,
+        ports: &PortBook,
         pace: SupervisionPace,
         logs: &AttemptLogs,
     ) -> io::Result<Self> {
@@ -59,6 +61,7 @@ impl Release {
                 env: env.clone(),
                 rooms: rooms.clone(),
                 sandbox: sandbox.clone(),
+                ports: ports.clone(),
                 pace,
                 log: logs.log(Source::Service(&service.name)),
             })
@@ -66,9 +69,9 @@ impl Release {
         Ok(Self { task, services: services.collect(), rooms, dir })
     }
 
-    /// Where its services stand.
-    pub fn reports(&self) -> Vec<ServiceReport> {
-        self.services.iter().map(Service::report).collect()
+    /// Tells where its services stand, and remembers where visitors are sent by that.
+    pub fn tell(&self) -> Vec<ServiceReport> {
+        self.services.iter().map(Service::tell).collect()
     }
 
     /// Stops every service and removes the directories.

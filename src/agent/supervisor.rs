@@ -1,11 +1,12 @@
 //! One service: started, watched until healthy, restarted when it ends, stopped with all that it started.
 //!
 //! Guarantees: at most one process tree per service; a service that was never healthy gives up after a few
-//! tries, one that was is restarted for as long as it is wanted; after [`Service::stop`] nothing of it runs.
+//! tries, one that was is restarted for as long as it is wanted; after [`Service::stop`] nothing of it runs. Every
+//! process gets a port that no other environment has; one that visitors were sent to is kept by [`former`] first.
 //! Must not know: other services, rollouts, git.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,9 +16,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::former;
 use super::health::{Answer, Probe};
 use super::logs::Log;
 use super::options::SupervisionPace;
+use super::ports::{PortBook, PortLease};
 use super::sandbox::{Confined, Rooms, Sandbox};
 use crate::domain::assignment::{ServiceReport, ServiceState};
 use crate::domain::policy;
@@ -36,6 +39,8 @@ pub struct ServicePlan {
     pub rooms: Rooms,
     /// Its confinement.
     pub sandbox: Sandbox,
+    /// Where its ports come from.
+    pub ports: PortBook,
     /// How it is watched.
     pub pace: SupervisionPace,
     /// Where its output goes.
@@ -55,6 +60,7 @@ pub struct StartFailure {
 pub struct Service {
     plan: ServicePlan,
     report: watch::Sender<ServiceReport>,
+    told: watch::Sender<Option<SocketAddr>>,
     failure: watch::Sender<Option<StartFailure>>,
     running: Mutex<Option<Running>>,
 }
@@ -69,12 +75,25 @@ impl Service {
     pub fn new(plan: ServicePlan) -> Self {
         let name = plan.service.name.clone();
         let report = ServiceReport { name, state: ServiceState::Waiting, address: None, restarts: 0 };
-        Self { plan, report: watch::Sender::new(report), failure: watch::Sender::new(None), running: Mutex::default() }
+        Self {
+            plan,
+            report: watch::Sender::new(report),
+            told: watch::Sender::default(),
+            failure: watch::Sender::default(),
+            running: Mutex::default(),
+        }
     }
 
     /// Where it stands.
     pub fn report(&self) -> ServiceReport {
         self.report.borrow().clone()
+    }
+
+    /// Where it stands, for somebody who sends visitors by that.
+    pub fn tell(&self) -> ServiceReport {
+        let report = self.report.borrow();
+        self.told.send_replace(report.open_at());
+        report.clone()
     }
 
     /// Whether an old and a new version may run side by side.
@@ -91,8 +110,8 @@ impl Service {
                 plan: self.plan.clone(),
                 report: self.report.clone(),
                 failure: self.failure.clone(),
+                told: self.told.clone(),
                 cancel: cancel.clone(),
-                address: None,
             };
             *running = Some(Running { cancel, task: tokio::spawn(keeper.keep()) });
         }
@@ -134,9 +153,9 @@ impl Drop for Service {
 struct Keeper {
     plan: ServicePlan,
     report: watch::Sender<ServiceReport>,
+    told: watch::Sender<Option<SocketAddr>>,
     failure: watch::Sender<Option<StartFailure>>,
     cancel: CancellationToken,
-    address: Option<SocketAddr>,
 }
 
 /// How one run of the process ended.
@@ -152,7 +171,7 @@ enum Ended {
 }
 
 impl Keeper {
-    async fn keep(mut self) {
+    async fn keep(self) {
         let deadline = Instant::now() + self.plan.service.start_timeout;
         let (mut was_healthy, mut crashes, mut pause) = (false, 0, self.plan.pace.backoff);
         loop {
@@ -178,7 +197,6 @@ impl Keeper {
             };
             self.plan.log.note(&format!("[kagero] {} {why}; it is started again in {pause:?}", self.name()));
             self.report.send_modify(|report| {
-                report.state = ServiceState::Restarting;
                 report.restarts = report.restarts.saturating_add(1);
             });
             tokio::select! {
@@ -201,12 +219,14 @@ impl Keeper {
     }
 
     /// Runs the process once.
-    async fn once(&mut self, limit: Option<Instant>) -> Ended {
+    async fn once(&self, limit: Option<Instant>) -> Ended {
         let mut env = self.plan.env.clone();
-        if let Err(error) = self.choose_address(limit.is_some()) {
-            return Ended::Early(format!("got no free port ({error})"));
-        }
-        if let Some(address) = self.address {
+        let lease = match self.lease() {
+            Ok(lease) => lease,
+            Err(error) => return Ended::Early(format!("got no free port ({error})")),
+        };
+        let address = lease.as_ref().map(PortLease::address);
+        if let Some(address) = address {
             env.insert("PORT".to_owned(), address.port().to_string());
             env.insert("HOST".to_owned(), address.ip().to_string());
         }
@@ -214,7 +234,6 @@ impl Keeper {
             Ok(process) => process,
             Err(error) => return Ended::Early(format!("could not be started ({error})")),
         };
-        let address = self.address;
         self.report.send_modify(|report| {
             report.state = ServiceState::Starting;
             report.address = address;
@@ -222,16 +241,22 @@ impl Keeper {
         let output = process.output();
         let (out, err) = (self.plan.log.clone(), self.plan.log.clone());
         tokio::spawn(async move { tokio::join!(out.drain(output.stdout), err.drain(output.stderr)) });
-        let ended = self.watch(&mut process, limit).await;
+        let ended = self.watch(&mut process, address, limit).await;
+        let state = if matches!(ended, Ended::Told) { ServiceState::Stopped } else { ServiceState::Restarting };
+        // Before its port is let go: whoever asks from now on is not sent there.
+        self.report.send_modify(|report| report.state = state);
         match ended {
             Ended::Told | Ended::TooLate(_) => process.stop(self.plan.pace.grace).await,
             Ended::Early(_) | Ended::Late(..) => process.kill().await,
         }
+        if let Some(lease) = lease {
+            former::keep(lease, self.report.subscribe(), self.told.subscribe(), self.plan.pace.drain);
+        }
         ended
     }
 
-    async fn watch(&self, process: &mut Confined, limit: Option<Instant>) -> Ended {
-        let mut probe = Probe::new(self.plan.service.health.as_deref(), self.address, self.plan.pace.settle);
+    async fn watch(&self, process: &mut Confined, address: Option<SocketAddr>, limit: Option<Instant>) -> Ended {
+        let mut probe = Probe::new(self.plan.service.health.as_deref(), address, self.plan.pace.settle);
         let began = Instant::now();
         let late = limit.unwrap_or_else(|| began + self.plan.service.start_timeout);
         let mut last = Answer::NotYet("it has not been asked yet".to_owned());
@@ -263,21 +288,11 @@ impl Keeper {
         }
     }
 
-    /// Takes a free port. A service that was healthy keeps its port if nobody took it meanwhile, since
-    /// visitors are sent there.
-    fn choose_address(&mut self, anew: bool) -> std::io::Result<()> {
+    /// A port, if it is to listen on one.
+    fn lease(&self) -> std::io::Result<Option<PortLease>> {
         let service = &self.plan.service;
-        if !service.public && service.health.is_none() {
-            return Ok(());
-        }
-        if let Some(address) = self.address
-            && !anew
-            && TcpListener::bind(address).is_ok()
-        {
-            return Ok(());
-        }
-        self.address = Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?);
-        Ok(())
+        let listens = service.public || service.health.is_some();
+        listens.then(|| self.plan.ports.lease()).transpose()
     }
 }
 

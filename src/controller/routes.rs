@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::decide::{Decision, Known};
 use super::ports::World;
 use super::state::Memory;
-use crate::domain::assignment::AgentStatus;
+use crate::domain::assignment::{AgentStatus, ServiceReport};
 use crate::domain::id::ServiceName;
 use crate::domain::ledger::Host;
 use crate::domain::observed::Observed;
@@ -47,15 +47,57 @@ fn put(world: &World, memory: &Memory, known: &Known, seen: &Observed, decision:
     world.routes.apply(&changes);
 }
 
-/// Where a host's service listens in the rollout that serves.
+/// Where a host's service answers in the rollout that serves; nowhere unless it is healthy now.
 fn upstream(host: &Host, status: &AgentStatus, hosts: &[Host]) -> Option<std::net::SocketAddr> {
     let serving = status.serving.as_ref()?;
-    let address_of = |name: &ServiceName| {
-        serving.services.iter().find(|report| report.name == *name).and_then(|report| report.address)
-    };
-    match &host.service {
-        Some(name) => address_of(name),
+    let report_of = |name: &ServiceName| serving.services.iter().find(|report| report.name == *name);
+    let report = match &host.service {
+        Some(name) => report_of(name),
         // The bare name is the first public service's; the record has them in order.
-        None => hosts.iter().filter_map(|host| host.service.as_ref()).find_map(address_of),
+        None => hosts.iter().filter_map(|host| host.service.as_ref()).find_map(report_of),
+    };
+    report.and_then(ServiceReport::open_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::assignment::{Rollout, RolloutPhase, SandboxLevel, ServiceState, TaskDigest};
+    use crate::domain::id::{CommitSha, EnvUid, Generation, HostLabel};
+
+    #[test]
+    fn visitors_are_sent_to_services_that_are_healthy_now() {
+        let name = |name: &str| ServiceName::parse(name).unwrap();
+        let host = |label: &str, service| Host { label: HostLabel::parse(label).unwrap(), service };
+        let hosts = [host("pr-1", None), host("pr-1-web", Some(name("web"))), host("pr-1-api", Some(name("api")))];
+        let report = |name: ServiceName, state, port: u16| ServiceReport {
+            name,
+            state,
+            address: Some(([127, 0, 0, 1], port).into()),
+            restarts: 0,
+        };
+        let status = |web| AgentStatus {
+            uid: EnvUid::parse("a".repeat(20)).unwrap(),
+            generation: Generation::FIRST,
+            version: String::new(),
+            sandbox: SandboxLevel::Bubblewrap,
+            candidate: None,
+            serving: Some(Rollout {
+                task: TaskDigest("t".to_owned()),
+                commit: CommitSha::parse("a".repeat(40)).unwrap(),
+                database: None,
+                phase: RolloutPhase::Degraded,
+                stages: Vec::new(),
+                services: vec![report(name("web"), web, 61_001), report(name("api"), ServiceState::Healthy, 61_002)],
+            }),
+        };
+        let ports = |web| -> Vec<Option<u16>> {
+            let port = |host| upstream(host, &status(web), &hosts).map(|address| address.port());
+            hosts.iter().map(port).collect()
+        };
+        assert_eq!(ports(ServiceState::Healthy), [Some(61_001), Some(61_001), Some(61_002)]);
+        for state in [ServiceState::Waiting, ServiceState::Starting, ServiceState::Restarting, ServiceState::Stopped] {
+            assert_eq!(ports(state), [None, None, Some(61_002)], "{state:?}");
+        }
     }
 }

@@ -213,6 +213,13 @@ pub struct ServiceReport {
     pub restarts: u32,
 }
 
+impl ServiceReport {
+    /// Where visitors may be sent now: nowhere unless it is healthy.
+    pub fn open_at(&self) -> Option<SocketAddr> {
+        self.address.filter(|_| self.state == ServiceState::Healthy)
+    }
+}
+
 /// A service's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -130,26 +130,55 @@ async fn until_healthy(agent: &Agent) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn a_service_that_dies_is_restarted_at_its_address() {
+async fn a_service_that_dies_is_restarted() {
     let state = state_dir();
     let origin = Origin::new(state.path());
     let assignment = origin.assignment(&origin.push("one"));
     let agent = Agent::start(&options(state.path())).await;
-    let addr = agent.deploy(&assignment).await;
+    let mut addr = agent.deploy(&assignment).await;
     for restarts in 1..=4 {
         let _ = get(addr, "/die").await;
         let deadline = tokio::time::Instant::now() + super::site::PATIENCE;
-        loop {
+        addr = loop {
             let serving = agent.status().await.serving.unwrap();
             if serving.services[0].restarts >= restarts && serving.phase == RolloutPhase::Healthy {
-                assert_eq!(serving.services[0].address, Some(addr));
-                break;
+                break serving.services[0].address.unwrap();
             }
             assert!(tokio::time::Instant::now() < deadline, "{serving:?}");
             crate::wait::look_again().await;
-        }
+        };
         assert_eq!(get(addr, "/").await.unwrap(), "hello one");
     }
+}
+
+#[tokio::test]
+async fn nobody_else_can_answer_where_visitors_are_still_sent() {
+    let state = state_dir();
+    let origin = Origin::new(state.path());
+    let mut assignment = origin.assignment(&origin.push("one"));
+    // After its death it comes back only when it is let.
+    let gate = "test ! -e \"$KAGERO_SHARED/seen\" || until test -e \"$KAGERO_SHARED/go\"; do sleep 0.02; done";
+    assignment.task.services = vec![web(&format!("{gate}; touch \"$KAGERO_SHARED/seen\"; {SERVER}"))];
+    let agent = Agent::start(&options(state.path())).await;
+    let told = agent.deploy(&assignment).await;
+    let bind = || std::net::TcpListener::bind(told);
+    let _ = get(told, "/die").await;
+    // Nobody has asked the agent since: visitors are sent here.
+    let log = agent.dir.join("logs/000001/service-web.log");
+    let written = |words: &str| std::fs::read_to_string(&log).unwrap().matches(words).count();
+    until("the death to be noticed", || (written("it is started again") == 1).then_some(())).await;
+    assert!(get(told, "/").await.is_err(), "there is nobody to answer");
+    assert!(bind().is_err(), "another environment could answer");
+    std::fs::write(agent.dir.join("shared/go"), "").unwrap();
+    until("the service to be back", || (written("listening on") == 2).then_some(())).await;
+    crate::wait::eventually("a visitor is led to it", super::site::PATIENCE, async || {
+        get(told, "/").await.is_ok_and(|body| body == "hello one")
+    })
+    .await;
+    assert!(bind().is_err(), "another environment could answer");
+
+    assert_ne!(until_healthy(&agent).await, told);
+    until("the port to be let go once that was told", || bind().ok()).await;
 }
 
 #[tokio::test]
