@@ -97,6 +97,11 @@ impl Conductor {
             if let Ok(Ok(release)) = work.task.await {
                 release.end().await;
             }
+            // It may have come so far that services which cannot run beside its own were stopped for it.
+            let serving = self.workshop.board.state().serving.clone();
+            for service in serving.iter().flat_map(|serving| &serving.services) {
+                service.start();
+            }
         }
         let mut state = self.workshop.board.state();
         state.rollouts.candidate = None;
@@ -162,5 +167,109 @@ impl Conductor {
         let mut state = self.workshop.board.state();
         state.rollouts = Rollouts::default();
         state.serving = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::agent::board::Board;
+    use crate::agent::checkout::Git;
+    use crate::agent::logs::{LogStore, Masks};
+    use crate::agent::options::AgentOptions;
+    use crate::agent::ports::PortBook;
+    use crate::agent::release::RELEASES_DIR;
+    use crate::agent::sandbox::Sandbox;
+    use crate::agent::signature::ControllerKey;
+    use crate::domain::assignment::{ServiceState, Source, Task};
+    use crate::domain::id::{CommitSha, EnvUid, Generation, ServiceName};
+    use crate::domain::policy::Service;
+
+    async fn workshop(dir: &Path) -> Arc<Workshop> {
+        let key = ControllerKey::from(&ed25519_dalek::SigningKey::from_bytes(&[7; 32]));
+        let uid = EnvUid::parse("a".repeat(20)).unwrap();
+        let mut options = AgentOptions::new(uid, Generation::FIRST, key, &dir.join("machine"), &dir.join("mirrors"));
+        options.pace.settle = Duration::from_millis(20);
+        fs::create_dir_all(options.dir.join(RELEASES_DIR)).unwrap();
+        for place in [dir, &options.dir, &options.dir.join(RELEASES_DIR)] {
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::set_permissions(place, fs::Permissions::from_mode(0o711)).unwrap();
+        }
+        let (sandbox, _) = Sandbox::prepare(&options.sandbox, &options.dir).await.unwrap();
+        Arc::new(Workshop {
+            git: Git::new(&options.mirrors_dir, &options.dir, options.git.clone()).unwrap(),
+            ports: PortBook::open(options.ports_dir.clone()).unwrap(),
+            logs: LogStore::open(options.dir.join("logs"), options.logs).unwrap(),
+            board: Arc::new(Board::new(options.clone(), sandbox.level())),
+            options,
+            sandbox,
+        })
+    }
+
+    /// A release with one service that cannot run beside its old version.
+    fn release(workshop: &Workshop, attempt: u32) -> Arc<Release> {
+        let assignment = Assignment {
+            task: Task {
+                uid: workshop.options.uid.clone(),
+                generation: Generation::FIRST,
+                commit: CommitSha::parse("a".repeat(40)).unwrap(),
+                source: Source { url: String::new(), reference: String::new(), mirror: String::new() },
+                build: None,
+                migrate: None,
+                services: vec![Service {
+                    name: ServiceName::parse("worker").unwrap(),
+                    run: "exec sleep 1000".to_owned(),
+                    health: None,
+                    start_timeout: Duration::from_secs(30),
+                    public: false,
+                    overlap: false,
+                }],
+                env: BTreeMap::new(),
+                secret_names: Vec::new(),
+                database: None,
+                attempt,
+            },
+            git_token: None,
+            secret_env: BTreeMap::new(),
+            migrate_env: BTreeMap::new(),
+            reachable: Vec::new(),
+        };
+        let Workshop { options, sandbox, ports, logs, .. } = workshop;
+        let task = &assignment.task;
+        let logs = logs.begin(task.digest(), task.commit.clone(), Masks::default()).unwrap();
+        let release = Release::make(&options.dir, &assignment, sandbox, ports, options.pace, &logs).unwrap();
+        fs::create_dir_all(&release.rooms.source).unwrap();
+        sandbox.give(&release.rooms.source).unwrap();
+        Arc::new(release)
+    }
+
+    #[tokio::test]
+    async fn a_candidate_that_is_dropped_at_the_last_moment_leaves_the_old_services_running() {
+        let dir = tempfile::tempdir().unwrap();
+        let workshop = workshop(dir.path()).await;
+        let (old, new) = (release(&workshop, 1), release(&workshop, 2));
+        let (before, instead) = (&old.services[0], &new.services[0]);
+        before.start();
+        before.started().await.unwrap();
+        workshop.board.state().serving = Some(Arc::clone(&old));
+
+        // As far as an attempt comes before its outcome is settled.
+        before.stop().await;
+        instead.start();
+        instead.started().await.unwrap();
+        let mut conductor = Conductor::new(workshop);
+        let done = Arc::clone(&new);
+        conductor.work = Some(Work { cancel: CancellationToken::new(), task: tokio::spawn(async { Ok(done) }) });
+        conductor.drop_candidate().await;
+
+        assert_eq!(instead.report().state, ServiceState::Stopped);
+        timeout(Duration::from_secs(30), before.started()).await.expect("it returns").unwrap();
+        conductor.stop().await;
+        assert_eq!(before.report().state, ServiceState::Stopped);
     }
 }
