@@ -36,7 +36,7 @@ enum Question {
     Alive(Duration),
 }
 
-/// Whether the port was found to be the service's own. Asked once: it costs a walk over its processes.
+/// Whether the port was found to be the service's own. Not asked each time: it costs a walk over its processes.
 #[derive(PartialEq, Eq)]
 enum Listens {
     Unknown,
@@ -63,6 +63,11 @@ impl Probe {
         Self { question, listens: Listens::Unknown }
     }
 
+    /// Has the port proven anew: something was wrong since it was.
+    pub fn doubt(&mut self) {
+        self.listens = Listens::Unknown;
+    }
+
     /// Asks once. `alive` is how long the process has lived.
     pub async fn ask(&mut self, process: &Confined, alive: Duration) -> Answer {
         let address = match &self.question {
@@ -70,13 +75,15 @@ impl Probe {
             Question::Alive(settle) if alive >= *settle => return Answer::Healthy,
             Question::Alive(settle) => return Answer::NotYet(format!("it has not lived for {settle:?}")),
         };
-        if self.listens == Listens::Unknown {
-            let port = address.port();
+        let port = address.port();
+        if self.listens == Listens::Unknown || matches!(self.question, Question::Port(_)) {
             if !matches!(timeout(PATIENCE, TcpStream::connect(address)).await, Ok(Ok(_))) {
                 return Answer::NotYet(format!(
                     "nothing listens on 127.0.0.1:{port}; let the command listen on the variable PORT"
                 ));
             }
+        }
+        if self.listens == Listens::Unknown {
             if !process.listens(port) {
                 return Answer::NotYet(format!("port {port} belongs to another process"));
             }

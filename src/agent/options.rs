@@ -86,6 +86,7 @@ pub struct LogLimits {
 
 /// How services are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SupervisionPace {
     /// From the polite signal to the one that cannot be refused.
     pub grace: Duration,
@@ -93,6 +94,10 @@ pub struct SupervisionPace {
     pub probe: Duration,
     /// How long a service without port and health path has to live to count as started.
     pub settle: Duration,
+    /// Between two looks at a service that was healthy at the last one.
+    pub attend: Duration,
+    /// Looks in a row at which a service was not healthy before it is restarted.
+    pub misses: u32,
     /// Before the first restart; doubles each time.
     pub backoff: Duration,
     /// The longest time before a restart.
@@ -192,6 +197,8 @@ impl Default for SupervisionPace {
             grace: Duration::from_secs(10),
             probe: Duration::from_millis(100),
             settle: Duration::from_millis(500),
+            attend: Duration::from_secs(10),
+            misses: 3,
             backoff: Duration::from_millis(500),
             backoff_most: Duration::from_secs(30),
             crashes: 3,

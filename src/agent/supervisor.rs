@@ -1,4 +1,5 @@
-//! One service: started, watched until healthy, restarted when it ends, stopped with all that it started.
+//! One service: started, watched for as long as it runs, restarted when it ends or is not healthy any more,
+//! stopped with all that it started.
 //!
 //! Guarantees: at most one process tree per service; a service that was never healthy gives up after a few
 //! tries, one that was is restarted for as long as it is wanted; after [`Service::stop`] nothing of it runs. Every
@@ -8,7 +9,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitStatus;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -61,6 +63,7 @@ pub struct Service {
     plan: ServicePlan,
     report: watch::Sender<ServiceReport>,
     told: watch::Sender<Option<SocketAddr>>,
+    was_healthy: Arc<AtomicBool>,
     failure: watch::Sender<Option<StartFailure>>,
     running: Mutex<Option<Running>>,
 }
@@ -79,6 +82,7 @@ impl Service {
             plan,
             report: watch::Sender::new(report),
             told: watch::Sender::default(),
+            was_healthy: Arc::default(),
             failure: watch::Sender::default(),
             running: Mutex::default(),
         }
@@ -111,6 +115,7 @@ impl Service {
                 report: self.report.clone(),
                 failure: self.failure.clone(),
                 told: self.told.clone(),
+                was_healthy: Arc::clone(&self.was_healthy),
                 cancel: cancel.clone(),
             };
             *running = Some(Running { cancel, task: tokio::spawn(keeper.keep()) });
@@ -154,6 +159,7 @@ struct Keeper {
     plan: ServicePlan,
     report: watch::Sender<ServiceReport>,
     told: watch::Sender<Option<SocketAddr>>,
+    was_healthy: Arc<AtomicBool>,
     failure: watch::Sender<Option<StartFailure>>,
     cancel: CancellationToken,
 }
@@ -166,6 +172,8 @@ enum Ended {
     Early(String),
     /// It was healthy for so long.
     Late(Duration, String),
+    /// It was healthy for so long, and then not any more.
+    Sick(Duration, String),
     /// It was given up as it was not healthy in time.
     TooLate(String),
 }
@@ -173,22 +181,21 @@ enum Ended {
 impl Keeper {
     async fn keep(self) {
         let deadline = Instant::now() + self.plan.service.start_timeout;
-        let (mut was_healthy, mut crashes, mut pause) = (false, 0, self.plan.pace.backoff);
+        let (mut crashes, mut pause) = (0, self.plan.pace.backoff);
         loop {
-            let limit = (!was_healthy).then_some(deadline);
+            let limit = (!self.was_healthy()).then_some(deadline);
             let why = match self.once(limit).await {
                 Ended::Told => return,
-                Ended::TooLate(why) if !was_healthy => return self.give_up(&why),
+                Ended::TooLate(why) if !self.was_healthy() => return self.give_up(&why),
                 Ended::TooLate(why) => why,
                 Ended::Early(why) => {
                     crashes += 1;
-                    if !was_healthy && crashes >= self.plan.pace.crashes {
+                    if !self.was_healthy() && crashes >= self.plan.pace.crashes {
                         return self.give_up(&format!("{why} {crashes} times before it was healthy"));
                     }
                     why
                 }
-                Ended::Late(after, why) => {
-                    was_healthy = true;
+                Ended::Late(after, why) | Ended::Sick(after, why) => {
                     if after >= STEADY {
                         pause = self.plan.pace.backoff;
                     }
@@ -205,6 +212,11 @@ impl Keeper {
             }
             pause = (pause * 2).min(self.plan.pace.backoff_most);
         }
+    }
+
+    /// In this run or in one before it was stopped.
+    fn was_healthy(&self) -> bool {
+        self.was_healthy.load(Ordering::Relaxed)
     }
 
     fn name(&self) -> String {
@@ -246,7 +258,7 @@ impl Keeper {
         // Before its port is let go: whoever asks from now on is not sent there.
         self.report.send_modify(|report| report.state = state);
         match ended {
-            Ended::Told | Ended::TooLate(_) => process.stop(self.plan.pace.grace).await,
+            Ended::Told | Ended::TooLate(_) | Ended::Sick(..) => process.stop(self.plan.pace.grace).await,
             Ended::Early(_) | Ended::Late(..) => process.kill().await,
         }
         if let Some(lease) = lease {
@@ -280,11 +292,36 @@ impl Keeper {
                 break;
             }
         }
-        let healthy_since = Instant::now();
+        self.was_healthy.store(true, Ordering::Relaxed);
         self.report.send_modify(|report| report.state = ServiceState::Healthy);
-        tokio::select! {
-            ended = process.wait() => Ended::Late(healthy_since.elapsed(), describe(ended)),
-            () = self.cancel.cancelled() => Ended::Told,
+        self.attend(process, &mut probe, began).await
+    }
+
+    /// Asks a healthy service for as long as it stays so.
+    async fn attend(&self, process: &mut Confined, probe: &mut Probe, began: Instant) -> Ended {
+        let healthy_since = Instant::now();
+        let most = self.plan.pace.misses;
+        let mut misses = 0;
+        loop {
+            tokio::select! {
+                ended = process.wait() => return Ended::Late(healthy_since.elapsed(), describe(ended)),
+                () = self.cancel.cancelled() => return Ended::Told,
+                () = sleep(self.plan.pace.attend) => {}
+            }
+            let answer = tokio::select! {
+                answer = probe.ask(process, began.elapsed()) => answer,
+                () = self.cancel.cancelled() => return Ended::Told,
+            };
+            let Answer::NotYet(why) = answer else {
+                misses = 0;
+                continue;
+            };
+            misses += 1;
+            probe.doubt();
+            self.plan.log.note(&format!("[kagero] {} is not healthy ({misses} of {most}): {why}", self.name()));
+            if misses >= most {
+                return Ended::Sick(healthy_since.elapsed(), format!("was not healthy {misses} times in a row: {why}"));
+            }
         }
     }
 

@@ -114,11 +114,12 @@ struct Draft<'a> {
     steps: Vec<Step>,
     waiting: Vec<Waiting>,
     settled: bool,
+    degraded: bool,
 }
 
 impl<'a> Draft<'a> {
     fn new(spec: &'a EnvSpec, seen: &'a Observed, ledger: &'a Ledger, policy: &'a Policy) -> Self {
-        Self { spec, seen, ledger, policy, steps: Vec::new(), waiting: Vec::new(), settled: false }
+        Self { spec, seen, ledger, policy, steps: Vec::new(), waiting: Vec::new(), settled: false, degraded: false }
     }
 
     fn tags(&self) -> Tags {
@@ -299,6 +300,7 @@ impl<'a> Draft<'a> {
             }
             OnAgent::Unheard => self.assign(address, task),
         }
+        self.degraded = status.serving.as_ref().is_some_and(|rollout| rollout.phase == RolloutPhase::Degraded);
         self.drop_unused_databases(status);
     }
 
@@ -383,7 +385,9 @@ impl<'a> Draft<'a> {
         let next = if !self.steps.is_empty() {
             Next::Poll(self.policy.pace.busy)
         } else if self.settled || failed || self.waiting.is_empty() {
-            Next::Poll(self.policy.pace.idle)
+            // A service that comes back should be found soon, one that never does should cost little.
+            let soon = self.policy.pace.busy.saturating_mul(10);
+            Next::Poll(if self.degraded { self.policy.pace.idle.min(soon) } else { self.policy.pace.idle })
         } else {
             Next::Poll(self.policy.pace.busy)
         };

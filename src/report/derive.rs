@@ -1,7 +1,7 @@
 //! From facts to an [`EnvView`].
 
 use super::view::{EnvView, Phase, Removed, ServiceView, StageState, StageView};
-use crate::domain::assignment::{AgentStatus, Rollout, RolloutPhase, ServiceReport, Stage};
+use crate::domain::assignment::{AgentStatus, Rollout, RolloutPhase, ServiceReport, ServiceState, Stage};
 use crate::domain::desired::{Desired, EnvSpec, GoneReason, Obstacle};
 use crate::domain::id::{EnvKey, EnvUid, Generation, RepoName};
 use crate::domain::ledger::{Ledger, Role, Standing};
@@ -298,7 +298,7 @@ fn detail(facts: &Facts<'_>, failure: Option<&str>) -> Option<String> {
         let words = "The database server cannot be reached at this time. The preview goes on by itself when it can.";
         return Some(words.to_owned());
     }
-    facts.plan.waiting.iter().find_map(|waiting| match waiting {
+    let waiting = facts.plan.waiting.iter().find_map(|waiting| match waiting {
         Waiting::Refused(why) => Some(format!("left alone: {why}")),
         Waiting::Turn => {
             Some("As many commits as allowed are being built at this time. This one follows by itself.".to_owned())
@@ -311,5 +311,54 @@ fn detail(facts: &Facts<'_>, failure: Option<&str>) -> Option<String> {
         | Waiting::Rollout
         | Waiting::Removal
         | Waiting::Failed(_) => None,
-    })
+    });
+    // Beside a candidate, services may be down because it takes their place.
+    let serving = facts.agent.filter(|agent| agent.candidate.is_none()).and_then(|agent| agent.serving.as_ref());
+    waiting.or_else(|| serving.filter(|_| matches!(facts.want, Desired::Running(_))).and_then(down))
+}
+
+/// Which services of what serves are down now.
+fn down(serving: &Rollout) -> Option<String> {
+    let down = serving.services.iter().filter(|service| service.state != ServiceState::Healthy);
+    let names: Vec<String> = down.map(|service| format!("`{}`", service.name)).collect();
+    let (what, are) = match names.len() {
+        0 => return None,
+        1 => ("Service", "is"),
+        _ => ("Services", "are"),
+    };
+    let names = names.join(", ");
+    Some(format!("{what} {names} {are} not healthy now and {are} being restarted; the application log says why."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::assignment::TaskDigest;
+    use crate::domain::id::{CommitSha, ServiceName};
+
+    #[test]
+    fn services_that_are_down_are_named() {
+        let report = |name: &str, state| ServiceReport {
+            name: ServiceName::parse(name).unwrap(),
+            state,
+            address: None,
+            restarts: 1,
+        };
+        let said = |web, api| {
+            down(&Rollout {
+                task: TaskDigest("t".to_owned()),
+                commit: CommitSha::parse("a".repeat(40)).unwrap(),
+                database: None,
+                phase: RolloutPhase::Degraded,
+                stages: Vec::new(),
+                services: vec![report("web", web), report("api", api)],
+            })
+        };
+        use ServiceState::{Healthy, Restarting, Starting};
+        assert_eq!(said(Healthy, Healthy), None);
+        let one = said(Restarting, Healthy).unwrap();
+        assert!(one.starts_with("Service `web` is not healthy now and is being restarted"), "{one}");
+        let both = said(Restarting, Starting).unwrap();
+        assert!(both.starts_with("Services `web`, `api` are not healthy"), "{both}");
+    }
 }

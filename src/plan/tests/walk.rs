@@ -1,15 +1,17 @@
 //! Plans carried out: they converge, they end with nothing left, they touch nothing of others.
 
+use std::time::Duration;
+
 use super::world::{Fate, World};
 use super::{pull, sha};
-use crate::domain::assignment::Stage;
+use crate::domain::assignment::{RolloutPhase, ServiceState, Stage};
 use crate::domain::id::{EnvUid, Generation, InstallId, RepoName};
 use crate::domain::ledger::Role;
 use crate::domain::observed::{DatabaseState, MachineState};
 use crate::domain::policy::OnPush;
 use crate::domain::pull::PullState;
 use crate::domain::seen::Doubt;
-use crate::domain::step::{Step, Waiting};
+use crate::domain::step::{Next, Step, Waiting};
 use crate::domain::time::Timestamp;
 
 #[test]
@@ -40,6 +42,17 @@ fn closing_after_any_number_of_steps_leaves_nothing() {
         world.settle();
         world.assert_nothing_left();
     }
+}
+
+#[test]
+fn an_environment_with_a_service_that_is_down_is_looked_at_more_often() {
+    let mut world = World::new();
+    assert_eq!(world.settle().next, Next::Poll(world.policy.pace.idle));
+    let serving = world.agent.as_mut().unwrap().serving.as_mut().unwrap();
+    serving.phase = RolloutPhase::Degraded;
+    serving.services[0].state = ServiceState::Restarting;
+    let plan = world.plan();
+    assert_eq!((plan.steps.len(), plan.next), (0, Next::Poll(Duration::from_secs(1))), "its agent sees to it");
 }
 
 #[test]

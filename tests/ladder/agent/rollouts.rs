@@ -182,6 +182,40 @@ async fn nobody_else_can_answer_where_visitors_are_still_sent() {
 }
 
 #[tokio::test]
+async fn a_service_that_is_not_healthy_any_more_is_restarted_until_it_is() {
+    let state = state_dir();
+    let origin = Origin::new(state.path());
+    let mut assignment = origin.assignment(&origin.push("one"));
+    let sickness = "m{GET /broken} || unlink(\"$ENV{KAGERO_SHARED}/moment\") || -e \"$ENV{KAGERO_SHARED}/sick\"";
+    let mut service = web(&SERVER.replace("m{GET /broken}", sickness));
+    service.start_timeout = std::time::Duration::from_secs(5);
+    assignment.task.services = vec![service];
+    let mut options = options(state.path());
+    options.pace.attend = std::time::Duration::from_millis(50);
+    let agent = Agent::start(&options).await;
+    agent.deploy(&assignment).await;
+    let log = || std::fs::read_to_string(agent.dir.join("logs/000001/service-web.log")).unwrap();
+    let shared = |name: &str| agent.dir.join("shared").join(name);
+
+    std::fs::write(shared("moment"), "").unwrap();
+    until("a moment to pass", || log().contains("is not healthy (1 of 3): its health path answered 500").then_some(()))
+        .await;
+    let report = agent.status().await.serving.unwrap().services.remove(0);
+    assert_eq!((report.state, report.restarts), (ServiceState::Healthy, 0), "a moment is not counted");
+
+    std::fs::write(shared("sick"), "").unwrap();
+    crate::wait::eventually("it is shown as being restarted", super::site::PATIENCE, async || {
+        let serving = agent.status().await.serving.unwrap();
+        serving.phase == RolloutPhase::Degraded && serving.services[0].restarts == 1
+    })
+    .await;
+    assert!(log().contains("was not healthy 3 times in a row: its health path answered 500"), "{}", log());
+    std::fs::remove_file(shared("sick")).unwrap();
+    let addr = until_healthy(&agent).await;
+    assert_eq!(get(addr, "/").await.unwrap(), "hello one");
+}
+
+#[tokio::test]
 async fn services_get_time_to_end_and_a_shell_does_not_cut_it_short() {
     let state = state_dir();
     let origin = Origin::new(state.path());
