@@ -76,12 +76,11 @@ impl Probe {
             Question::Alive(settle) => return Answer::NotYet(format!("it has not lived for {settle:?}")),
         };
         let port = address.port();
-        if self.listens == Listens::Unknown || matches!(self.question, Question::Port(_)) {
-            if !matches!(timeout(PATIENCE, TcpStream::connect(address)).await, Ok(Ok(_))) {
-                return Answer::NotYet(format!(
-                    "nothing listens on 127.0.0.1:{port}; let the command listen on the variable PORT"
-                ));
-            }
+        let asks_port = self.listens == Listens::Unknown || matches!(self.question, Question::Port(_));
+        if asks_port && !matches!(timeout(PATIENCE, TcpStream::connect(address)).await, Ok(Ok(_))) {
+            return Answer::NotYet(format!(
+                "nothing listens on 127.0.0.1:{port}; let the command listen on the variable PORT"
+            ));
         }
         if self.listens == Listens::Unknown {
             if !process.listens(port) {

@@ -333,6 +333,7 @@ fn down(serving: &Rollout) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::assignment::ServiceState::{Healthy, Restarting, Starting};
     use crate::domain::assignment::TaskDigest;
     use crate::domain::id::{CommitSha, ServiceName};
 
@@ -354,7 +355,6 @@ mod tests {
                 services: vec![report("web", web), report("api", api)],
             })
         };
-        use ServiceState::{Healthy, Restarting, Starting};
         assert_eq!(said(Healthy, Healthy), None);
         let one = said(Restarting, Healthy).unwrap();
         assert!(one.starts_with("Service `web` is not healthy now and is being restarted"), "{one}");
