@@ -170,8 +170,8 @@ impl Taken {
 /// Why a delivery was not taken.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
-    #[error("expected Content-Type application/json; choose that content type in the webhook's settings")]
-    ContentType,
+    #[error("Content-Type is {0:?}, expected application/json; choose that content type in the webhook's settings")]
+    ContentType(String),
     #[error("header {0} is missing or not valid")]
     Header(&'static str),
     #[error("the body is larger than {0} bytes")]
@@ -193,7 +193,7 @@ enum Refusal {
 impl Refusal {
     fn label(&self) -> &'static str {
         match self {
-            Self::ContentType => "content_type",
+            Self::ContentType(_) => "content_type",
             Self::Header(_) => "bad_header",
             Self::TooLarge(_) => "too_large",
             Self::Slow => "slow",
@@ -207,8 +207,7 @@ impl Refusal {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Header(_) | Self::BrokenOff | Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::ContentType(_) | Self::Header(_) | Self::BrokenOff | Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Signature => StatusCode::UNAUTHORIZED,
@@ -231,9 +230,7 @@ impl IntoResponse for Refusal {
 impl Intake {
     async fn take(&self, request: Request) -> Result<Taken, Refusal> {
         let (head, body) = request.into_parts();
-        if !is_json(&head.headers) {
-            return Err(Refusal::ContentType);
-        }
+        check_content_type(&head.headers)?;
         let guid = name_in(&head.headers, "x-github-delivery")?.to_owned();
         let event = name_in(&head.headers, "x-github-event")?;
         let reading = self.collect(&head.headers, body);
@@ -319,9 +316,11 @@ impl Intake {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+fn check_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let is_json = kind.eq_ignore_ascii_case("application/json");
+    is_json.then_some(()).ok_or_else(|| Refusal::ContentType(kind.chars().take(100).collect()))
 }
 
 /// A header that names something: short, printable, without blanks.

@@ -156,8 +156,13 @@ async fn what_is_malformed_is_refused_with_a_hint() {
         (vec![("x-github-delivery", "")], OPENED, 400, "x-github-delivery"),
         (vec![("x-github-delivery", "with blank")], OPENED, 400, "x-github-delivery"),
         (vec![("x-github-delivery", long.as_str())], OPENED, 400, "x-github-delivery"),
-        (vec![("content-type", "application/x-www-form-urlencoded")], "payload=%7B%7D", 415, "application/json"),
-        (vec![("content-type", "")], OPENED, 415, "application/json"),
+        (
+            vec![("content-type", "application/x-www-form-urlencoded")],
+            "payload=%7B%7D",
+            400,
+            "is \"application/x-www-form-urlencoded\", expected application/json",
+        ),
+        (vec![("content-type", "")], OPENED, 400, "is \"\", expected application/json"),
     ] {
         let (given, words) = server.post(body, &headers).await;
         assert_eq!(given, status, "{headers:?} {body}: {words}");
