@@ -37,6 +37,7 @@ use crate::forge::budget::{WriteBudget, WriteLimits};
 use crate::forge::github::{Github, GithubConfig};
 use crate::gateway::{Front, Gateway, GatewayConfig, GatewayHandle, RouteTable, Scheme};
 use crate::http::intake;
+use crate::http::listen::{self, Bounds};
 use crate::http::webhook::{self, Intake, Limits};
 use crate::http::{auth, router};
 use crate::seed::golden::{Golden, SeedFormat as GoldenFormat};
@@ -60,7 +61,7 @@ pub struct Running {
     controller: Controller,
     gate: GatewayHandle,
     stop: CancellationToken,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    server: tokio::task::JoinHandle<()>,
     postgres: Option<PostgresDatabases>,
     store: Store,
 }
@@ -137,8 +138,7 @@ impl Running {
             .with_context(|| format!("listen.http: {} cannot be listened on", server.listen.http))?;
         let http = listener.local_addr()?;
         let stop = CancellationToken::new();
-        let stopped = stop.clone().cancelled_owned();
-        let serving = tokio::spawn(async move { axum::serve(listener, app).with_graceful_shutdown(stopped).await });
+        let serving = tokio::spawn(listen::serve(listener, app, Bounds::default(), stop.clone()));
         if let Some(recorder) = recorder {
             let stopped = stop.clone().cancelled_owned();
             tokio::spawn(async move {

@@ -7,5 +7,6 @@
 pub mod api;
 pub mod auth;
 pub mod intake;
+pub mod listen;
 pub mod router;
 pub mod webhook;

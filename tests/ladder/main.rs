@@ -11,6 +11,7 @@ mod database;
 mod endpoint;
 mod forge;
 mod gateway;
+mod listen;
 mod openapi;
 mod postgres;
 mod process;
