@@ -118,12 +118,12 @@ impl AgentClient {
         self.ask(Method::POST, addr, uid, STOP_PATH, Vec::new(), Some(PATIENCE)).await.map(drop)
     }
 
-    /// The lines of a log: without following, the newest attempt's first, then the older ones'.
+    /// The lines of a log, or of all: without following, the newest attempt's first, then the older ones'.
     pub async fn logs(
         &self,
         addr: &str,
         uid: &EnvUid,
-        kind: LogKind,
+        kind: Option<LogKind>,
         service: Option<&ServiceName>,
         follow: Follow,
     ) -> Result<impl Stream<Item = Result<LogLine, AgentError>> + Send + 'static + use<>, AgentError> {

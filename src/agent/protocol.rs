@@ -72,8 +72,9 @@ impl AddressFile {
 /// Which log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogQuery {
-    /// Build or application.
-    pub kind: LogKind,
+    /// Build or application; `None`: both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<LogKind>,
     /// One service only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceName>,
@@ -82,7 +83,7 @@ pub struct LogQuery {
 }
 
 /// Build logs and application logs are kept apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogKind {
     /// Checkout, build and migration.
@@ -97,7 +98,7 @@ pub enum LogKind {
 pub enum Follow {
     /// What is there, newest attempt first, then the end.
     No,
-    /// What the newest attempt has written, then whatever comes.
+    /// What the newest attempt has written, then whatever comes, of attempts that begin later too.
     Yes,
 }
 
@@ -108,12 +109,22 @@ pub struct LogLine {
     pub attempt: u32,
     /// The commit of that attempt.
     pub commit: CommitSha,
+    /// Build or application.
+    pub kind: LogKind,
     /// `checkout`, `build`, `migrate`, or the service's name.
     pub source: String,
+    /// Counts the lines of this source in this attempt, from 1.
+    pub number: u64,
     /// When it was written.
     pub at: Timestamp,
     /// The text.
     pub text: String,
+}
+
+impl std::fmt::Display for LogLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {} | {}", self.at, self.commit.short(), self.source, self.text)
+    }
 }
 
 /// Why an agent did not do what it was asked.

@@ -16,9 +16,8 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use http_body_util::BodyExt as _;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use super::board::Board;
@@ -139,39 +138,10 @@ async fn logs(
     query: Result<Query<LogQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     let Query(query) = query.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    // Subscribed before reading: a line may come twice, but none is missed.
-    let mut live = desk.logs.follow();
-    let attempts = match query.follow {
-        Follow::No => desk.options.logs.attempts,
-        Follow::Yes => 1,
-    };
-    let (store, asked) = (desk.logs.clone(), query.clone());
-    let kept = tokio::task::spawn_blocking(move || store.read(&asked, attempts)).await.unwrap_or_default();
-    let lines = async_stream::stream! {
-        let last = kept.iter().map(|line| (line.attempt, line.at)).max();
-        for line in kept {
-            yield Ok(event(&line));
-        }
-        if query.follow == Follow::No {
-            yield Ok(Event::default().event(END_EVENT).data("end"));
-            return;
-        }
-        loop {
-            match live.recv().await {
-                Ok((kind, line)) => {
-                    let wanted = query.service.as_ref().is_none_or(|service| service.as_str() == line.source);
-                    let new = last.is_none_or(|last| (line.attempt, line.at) > last);
-                    if kind == query.kind && wanted && new {
-                        yield Ok(event(&line));
-                    }
-                }
-                // Whoever reads too slowly misses lines; they are in the kept log.
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
-            }
-        }
-    };
-    Ok(Sse::new(lines).keep_alive(KeepAlive::default()))
+    let (kept, follow) = (desk.logs.lines(query.clone()), query.follow);
+    let end = futures::stream::iter((follow == Follow::No).then(|| Event::default().event(END_EVENT).data("end")));
+    let events = kept.map(|line| event(&line)).chain(end).map(Ok);
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 
 fn event(line: &LogLine) -> Event {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::header::HOST;
 
 use crate::agent::client::AgentClient;
@@ -29,18 +29,14 @@ impl Agents for HttpAgents {
 
     async fn logs(&self, address: &str, uid: &EnvUid, wanted: &LogWanted) -> Result<LogLines, String> {
         let (kind, service, follow) = match wanted {
-            LogWanted::Build => (LogKind::Build, None, Follow::No),
-            LogWanted::Application(service) => (LogKind::Application, service.as_ref(), Follow::No),
-            LogWanted::Following(service) => (LogKind::Application, service.as_ref(), Follow::Yes),
+            LogWanted::Build => (Some(LogKind::Build), None, Follow::No),
+            LogWanted::Application(service) => (Some(LogKind::Application), service.as_ref(), Follow::No),
+            LogWanted::Following(None) => (None, None, Follow::Yes),
+            LogWanted::Following(service) => (Some(LogKind::Application), service.as_ref(), Follow::Yes),
         };
         let lines = self.0.logs(address, uid, kind, service, follow).await;
         let lines = lines.map_err(|error| chain(&error).to_string())?;
-        Ok(lines
-            .map(|line| match line {
-                Ok(line) => Ok(format!("{} {} {} | {}", line.at, line.commit.short(), line.source, line.text)),
-                Err(error) => Err(chain(&error).to_string()),
-            })
-            .boxed())
+        Ok(lines.map_err(|error| chain(&error).to_string()).boxed())
     }
 }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use secrecy::SecretString;
 
+use crate::agent::protocol::LogLine;
 use crate::clock::Clock;
 use crate::cloud::{Databases, Machines};
 use crate::domain::assignment::{AgentStatus, Assignment};
@@ -20,7 +21,7 @@ use crate::gateway::route::RouteTable;
 use crate::store::Store;
 
 /// Lines of a log as they come.
-pub type LogLines = BoxStream<'static, Result<String, String>>;
+pub type LogLines = BoxStream<'static, Result<LogLine, String>>;
 
 /// Which log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub enum LogWanted {
     Build,
     /// The services, or one of them, newest attempt first.
     Application(Option<ServiceName>),
-    /// The same as it grows.
+    /// One service as it grows, or all services and builds.
     Following(Option<ServiceName>),
 }
 
@@ -40,7 +41,7 @@ pub trait Agents: Send + Sync {
     async fn status(&self, address: &str, uid: &EnvUid) -> Result<AgentStatus, String>;
     /// Gives it a task; the same one again changes nothing.
     async fn assign(&self, address: &str, assignment: &Assignment) -> Result<(), String>;
-    /// The lines of a log, each with its source in front.
+    /// The lines of a log.
     async fn logs(&self, address: &str, uid: &EnvUid, wanted: &LogWanted) -> Result<LogLines, String>;
 }
 

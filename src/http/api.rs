@@ -1,13 +1,14 @@
 //! The JSON API that the command line speaks.
 
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::protocol::LogLine;
 use crate::controller::{Desk, LogWanted};
 use crate::domain::id::{EnvKey, PrNumber, RepoId, ServiceName};
 use crate::domain::ledger::Ledger;
@@ -144,6 +145,9 @@ struct LogParameters {
     service: Option<String>,
     #[serde(default)]
     follow: bool,
+    /// A JSON object per line.
+    #[serde(default)]
+    json: bool,
 }
 
 async fn logs(
@@ -163,10 +167,16 @@ async fn logs(
         (false, None) => vec![LogWanted::Build, LogWanted::Application(None)],
         (false, service) => vec![LogWanted::Application(service)],
     };
+    let json = parameters.json;
+    let write = move |line: LogLine| {
+        let text = if json { serde_json::to_string(&line)? } else { line.to_string() };
+        Ok(text + "\n")
+    };
     match desk.logs(key, &wanted).await {
         Ok(lines) => {
-            axum::body::Body::from_stream(lines.map_ok(|line| format!("{line}\n")).map_err(std::io::Error::other))
-                .into_response()
+            let kind = if json { "application/x-ndjson" } else { "text/plain; charset=utf-8" };
+            let lines = lines.map(move |line| line.map_err(std::io::Error::other).and_then(write));
+            ([(header::CONTENT_TYPE, kind)], axum::body::Body::from_stream(lines)).into_response()
         }
         Err(why) => (StatusCode::CONFLICT, Json(Problem { error: why })).into_response(),
     }

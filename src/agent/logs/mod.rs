@@ -5,6 +5,7 @@
 //! Must not know: how commands are run, who reads.
 
 mod file;
+mod follow;
 mod text;
 
 use std::collections::VecDeque;
@@ -37,7 +38,7 @@ const ATTEMPT_FILE: &str = "attempt.json";
 pub struct LogStore {
     dir: PathBuf,
     limits: LogLimits,
-    live: broadcast::Sender<(LogKind, Arc<LogLine>)>,
+    live: broadcast::Sender<Arc<LogLine>>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ pub struct AttemptLogs {
     record: AttemptRecord,
     limits: LogLimits,
     masks: Masks,
-    live: broadcast::Sender<(LogKind, Arc<LogLine>)>,
+    live: broadcast::Sender<Arc<LogLine>>,
 }
 
 /// What writes a log.
@@ -106,11 +107,6 @@ impl LogStore {
         Ok(AttemptLogs { dir, record, limits: self.limits, masks, live: self.live.clone() })
     }
 
-    /// Lines as they are written.
-    pub fn follow(&self) -> broadcast::Receiver<(LogKind, Arc<LogLine>)> {
-        self.live.subscribe()
-    }
-
     /// What is kept, newest attempt first, each in the order of its stages or services.
     pub fn read(&self, query: &LogQuery, attempts: usize) -> Vec<LogLine> {
         self.attempts().iter().take(attempts).flat_map(|(record, dir)| read_attempt(record, dir, query)).collect()
@@ -130,30 +126,40 @@ impl LogStore {
 }
 
 fn read_attempt(record: &AttemptRecord, dir: &Path, query: &LogQuery) -> Vec<LogLine> {
-    let sources: Vec<String> = match (query.kind, &query.service) {
-        (LogKind::Build, _) => [Stage::Checkout, Stage::Build, Stage::Migrate].map(|s| s.as_str().to_owned()).into(),
-        (LogKind::Application, Some(service)) => vec![service.to_string()],
-        (LogKind::Application, None) => services(dir),
-    };
+    let mut sources: Vec<(LogKind, String)> = Vec::new();
+    if query.kind != Some(LogKind::Application) && query.service.is_none() {
+        let stages = [Stage::Checkout, Stage::Build, Stage::Migrate];
+        sources.extend(stages.map(|stage| (LogKind::Build, stage.as_str().to_owned())));
+    }
+    if query.kind != Some(LogKind::Build) {
+        let services = query.service.as_ref().map_or_else(|| services(dir), |service| vec![service.to_string()]);
+        sources.extend(services.into_iter().map(|service| (LogKind::Application, service)));
+    }
     let mut lines = Vec::new();
-    for source in sources {
-        let Ok(kept) = file::read(&log_path(dir, query.kind, &source)) else { continue };
+    for (kind, source) in sources {
+        let Ok(kept) = file::read(&log_path(dir, kind, &source)) else { continue };
         let line = |text: &str| {
-            let (at, text) = text.split_once(' ').unwrap_or(("0", text));
-            let at = Timestamp(at.parse().unwrap_or_default());
+            let mut parts = text.splitn(3, ' ');
+            let mut number = || parts.next().and_then(|part| part.parse().ok()).unwrap_or_default();
+            let (at, number) = (Timestamp(i64::try_from(number()).unwrap_or_default()), number());
             LogLine {
                 attempt: record.number,
                 commit: record.commit.clone(),
+                kind,
                 source: source.clone(),
+                number,
                 at,
-                text: text.to_owned(),
+                text: parts.next().unwrap_or_default().to_owned(),
             }
         };
         lines.extend(kept.head.lines().map(line));
-        if !kept.tail.is_empty() {
-            lines.push(line("0 [some lines were left out here: the log has outgrown its bound]"));
-            lines.extend(kept.tail.lines().map(line));
+        let mut tail = kept.tail.lines().map(line).peekable();
+        if let Some(first) = tail.peek() {
+            let text = "[some lines were left out here: the log has outgrown its bound]".to_owned();
+            // Stands for the last of them.
+            lines.push(LogLine { number: first.number.saturating_sub(1), text, ..first.clone() });
         }
+        lines.extend(tail);
     }
     lines
 }
@@ -182,6 +188,7 @@ impl AttemptLogs {
                 file: BoundedFile::create(&path, self.limits.bytes),
                 tail: VecDeque::new(),
                 tail_lines: self.limits.tail_lines,
+                lines: 0,
             })),
             kind: source.kind(),
             source: source.name(),
@@ -202,13 +209,14 @@ pub struct Log {
     attempt: u32,
     commit: CommitSha,
     masks: Masks,
-    live: broadcast::Sender<(LogKind, Arc<LogLine>)>,
+    live: broadcast::Sender<Arc<LogLine>>,
 }
 
 struct Inner {
     file: BoundedFile,
     tail: VecDeque<String>,
     tail_lines: usize,
+    lines: u64,
 }
 
 impl Log {
@@ -240,20 +248,22 @@ impl Log {
         let text = self.masks.apply(plain(line));
         let at = SystemClock.now();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.file.write(&format!("{} {text}\n", at.0));
+        inner.lines += 1;
+        let number = inner.lines;
+        inner.file.write(&format!("{} {number} {text}\n", at.0));
         if inner.tail.len() >= inner.tail_lines {
             inner.tail.pop_front();
         }
         if inner.tail_lines > 0 {
             inner.tail.push_back(text.clone());
         }
-        drop(inner);
         if self.live.receiver_count() > 0 {
-            let line =
-                LogLine { attempt: self.attempt, commit: self.commit.clone(), source: self.source.clone(), at, text };
-            // Nobody may be following any more.
-            let _ = self.live.send((self.kind, Arc::new(line)));
+            let (commit, source) = (self.commit.clone(), self.source.clone());
+            let line = LogLine { attempt: self.attempt, commit, kind: self.kind, source, number, at, text };
+            // Under the lock, so that followers get the lines of a source in order. Nobody may follow any more.
+            let _ = self.live.send(Arc::new(line));
         }
+        drop(inner);
     }
 }
 
@@ -275,10 +285,10 @@ mod tests {
             assert_eq!(log.tail(), [format!("attempt {number} says ***")]);
             logs.log(Source::Service(&ServiceName::parse("web").unwrap())).note("application");
         }
-        let query = LogQuery { kind: LogKind::Build, service: None, follow: Follow::No };
+        let query = LogQuery { kind: Some(LogKind::Build), service: None, follow: Follow::No };
         let texts: Vec<String> = store.read(&query, 9).into_iter().map(|line| line.text).collect();
         assert_eq!(texts, ["attempt 3 says ***", "attempt 2 says ***"]);
-        let query = LogQuery { kind: LogKind::Application, ..query };
+        let query = LogQuery { kind: Some(LogKind::Application), ..query };
         let lines = store.read(&query, 1);
         assert_eq!((lines.len(), lines[0].source.as_str(), lines[0].attempt), (1, "web", 3));
     }

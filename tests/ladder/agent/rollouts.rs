@@ -244,7 +244,7 @@ async fn a_log_can_be_followed() {
     let state = state_dir();
     let origin = Origin::new(state.path());
     let agent = Agent::start(&options(state.path())).await;
-    let follow = agent.client.logs(&agent.addr.to_string(), &uid(), LogKind::Build, None, Follow::Yes).await.unwrap();
+    let follow = agent.client.logs(&agent.addr.to_string(), &uid(), None, None, Follow::Yes).await.unwrap();
     let mut assignment = origin.assignment(&origin.push("one"));
     assignment.task.build = Some(command("for i in 1 2 3; do echo \"step $i\"; sleep 0.1; done"));
     agent.assign(&assignment).await;
@@ -253,6 +253,7 @@ async fn a_log_can_be_followed() {
     let texts: Vec<_> = steps.iter().map(|line| (line.source.as_str(), line.text.as_str())).collect();
     assert_eq!(texts, [("build", "step 1"), ("build", "step 2"), ("build", "step 3")]);
     assert!(steps.iter().all(|line| line.commit == assignment.task.commit && line.at.0 > 0));
+    assert!(steps.is_sorted_by_key(|line| line.number));
 }
 
 #[tokio::test]

@@ -243,7 +243,7 @@ impl Agent {
     }
 
     pub async fn log(&self, kind: LogKind) -> Vec<String> {
-        let stream = self.client.logs(&self.addr.to_string(), &uid(), kind, None, Follow::No).await.unwrap();
+        let stream = self.client.logs(&self.addr.to_string(), &uid(), Some(kind), None, Follow::No).await.unwrap();
         stream.map(|line| line.unwrap().text).collect().await
     }
 
