@@ -74,7 +74,7 @@ fn report(errors: &ConfigErrors, json: bool) -> anyhow::Result<Exit> {
     } else {
         note(&errors.render(RenderStyle::Terminal));
     }
-    Ok(Exit::Error)
+    Ok(Exit::Config)
 }
 
 fn validate(file: &Path, json: bool) -> anyhow::Result<Exit> {

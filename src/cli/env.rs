@@ -4,7 +4,6 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::{Args, Subcommand};
 use futures::StreamExt as _;
 use reqwest::Method;
@@ -25,8 +24,11 @@ pub struct EnvArguments {
 
 #[derive(Debug, Subcommand)]
 enum EnvCommand {
-    /// All pull requests that have, had or wait for an environment.
+    /// Pull requests that have or wait for an environment.
     List {
+        /// Those too that hold nothing any more, or never did.
+        #[arg(long)]
+        all: bool,
         /// As JSON.
         #[arg(long)]
         json: bool,
@@ -45,7 +47,7 @@ enum EnvCommand {
         #[arg(long, default_value_t = 600, requires = "wait")]
         timeout: u64,
     },
-    /// The logs of the newest attempt: build first, then the services.
+    /// What builds and services have said: the newest attempt first. Followed, it goes on over new versions.
     Logs {
         /// `owner/repo#12`, `repo#12` or `12`.
         name: String,
@@ -55,6 +57,9 @@ enum EnvCommand {
         /// Go on as they grow.
         #[arg(long, short)]
         follow: bool,
+        /// A JSON object per line.
+        #[arg(long)]
+        json: bool,
     },
     /// What is wanted, what is known and what happens next.
     Plan {
@@ -80,6 +85,9 @@ enum EnvCommand {
         /// How many seconds to wait at most.
         #[arg(long, default_value_t = 600, requires = "wait")]
         timeout: u64,
+        /// What was done as JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -87,22 +95,25 @@ enum EnvCommand {
 pub async fn run(config: &Path, arguments: EnvArguments) -> anyhow::Result<Exit> {
     let api = Api::of(config)?;
     match arguments.command {
-        EnvCommand::List { json } => list(&api, json).await,
+        EnvCommand::List { all, json } => list(&api, all, json).await,
         EnvCommand::Show { name, json, wait, timeout } => {
             let wait = wait.then(|| Duration::from_secs(timeout));
             show(&api, &name, json, wait).await
         }
-        EnvCommand::Logs { name, service, follow } => logs(&api, &name, service.as_deref(), follow).await,
+        EnvCommand::Logs { name, service, follow, json } => logs(&api, &name, service.as_deref(), follow, json).await,
         EnvCommand::Plan { name, json } => plan(&api, &name, json).await,
-        EnvCommand::Destroy { name, dry_run, yes, wait, timeout } => {
+        EnvCommand::Destroy { name, dry_run, yes, wait, timeout, json } => {
             let wait = wait.then(|| Duration::from_secs(timeout));
-            destroy(&api, &name, Consent { dry_run, yes }, wait).await
+            destroy(&api, &name, Consent { dry_run, yes }, wait, json).await
         }
     }
 }
 
-async fn list(api: &Api, json: bool) -> anyhow::Result<Exit> {
-    let views: Vec<EnvView> = api.get("/api/environments").await?;
+async fn list(api: &Api, all: bool, json: bool) -> anyhow::Result<Exit> {
+    let mut views: Vec<EnvView> = api.get("/api/environments").await?;
+    let known = views.len();
+    views.retain(|view| all || !matches!(view.phase, Phase::Destroyed(_) | Phase::NotWanted(_)));
+    let hidden = known - views.len();
     if json {
         print_json(&views)?;
         return Ok(Exit::Ok);
@@ -120,6 +131,9 @@ async fn list(api: &Api, json: bool) -> anyhow::Result<Exit> {
         })
         .collect();
     print(&table(&["PULL REQUEST", "STATE", "COMMIT", "READY AFTER", "PREVIEW"], &rows))?;
+    if hidden > 0 {
+        note(&format!("{hidden} more hold nothing; --all lists them too"));
+    }
     Ok(Exit::Ok)
 }
 
@@ -153,10 +167,12 @@ async fn find(api: &Api, name: &str) -> anyhow::Result<EnvView> {
     let mut found: Vec<EnvView> = views.iter().filter(matches).cloned().collect();
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => bail!("no environment is called {name:?}; `kagero env list` shows all"),
+        0 => {
+            Err(Exit::NotFound.because(format!("no environment is called {name:?}; `kagero env list --all` shows all")))
+        }
         _ => {
             let names: Vec<String> = found.iter().map(|view| format!("{}#{}", view.repo, view.key.pr.0)).collect();
-            bail!("{name:?} could be {}; use the full name", names.join(" or "))
+            Err(Exit::Usage.because(format!("{name:?} could be {}; use the full name", names.join(" or "))))
         }
     }
 }
@@ -211,7 +227,10 @@ async fn wait_for(
         }
         if tokio::time::Instant::now() >= deadline {
             spinner.finish_and_clear();
-            bail!("{}#{} is still {} after {} s", view.repo, view.key.pr.0, word(&detail.view.phase), limit.as_secs());
+            let (name, state) = (format!("{}#{}", view.repo, view.key.pr.0), word(&detail.view.phase));
+            let text =
+                format!("{name} is still {state} after {} s; `kagero env plan {name}` says why", limit.as_secs());
+            return Err(Exit::Cancelled.because(text));
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
@@ -280,10 +299,11 @@ async fn plan(api: &Api, name: &str, json: bool) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-async fn logs(api: &Api, name: &str, service: Option<&str>, follow: bool) -> anyhow::Result<Exit> {
+async fn logs(api: &Api, name: &str, service: Option<&str>, follow: bool, json: bool) -> anyhow::Result<Exit> {
     let view = find(api, name).await?;
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("follow", if follow { "true" } else { "false" });
+    query.append_pair("json", if json { "true" } else { "false" });
     if let Some(service) = service {
         query.append_pair("service", service);
     }
@@ -301,10 +321,23 @@ struct Consent {
     yes: bool,
 }
 
-async fn destroy(api: &Api, name: &str, consent: Consent, wait: Option<Duration>) -> anyhow::Result<Exit> {
+async fn destroy(api: &Api, name: &str, consent: Consent, wait: Option<Duration>, json: bool) -> anyhow::Result<Exit> {
     let view = find(api, name).await?;
     let detail: Detail = api.get(&path(&view)).await?;
     let title = format!("{}#{}", view.repo, view.key.pr.0);
+    let tell = |view: &EnvView| {
+        print_json(&serde_json::json!({
+            "pull_request": title,
+            "uid": view.uid,
+            "dry_run": consent.dry_run,
+            "state": word(&view.phase),
+            "seen": detail.explanation.seen,
+        }))
+    };
+    if consent.dry_run && json {
+        tell(&view)?;
+        return Ok(Exit::Ok);
+    }
     if consent.dry_run {
         print(&format!("would take away {title}:"))?;
         for line in &detail.explanation.seen {
@@ -318,15 +351,21 @@ async fn destroy(api: &Api, name: &str, consent: Consent, wait: Option<Duration>
     }
     api.send(Method::POST, &format!("{}/destroy", path(&view))).await?;
     note(&format!("{title} is being taken away; it comes back when the pull request is reopened"));
-    if let Some(limit) = wait {
-        wait_for(api, &view, limit, |phase| matches!(phase, Phase::Destroyed(_) | Phase::NotWanted(_))).await?;
+    let now = match wait {
+        Some(limit) => {
+            wait_for(api, &view, limit, |phase| matches!(phase, Phase::Destroyed(_) | Phase::NotWanted(_))).await?
+        }
+        None => api.get::<Detail>(&path(&view)).await?.view,
+    };
+    if json {
+        tell(&now)?;
     }
     Ok(Exit::Ok)
 }
 
 fn agreed(title: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("destroying {title} needs --yes where nobody can be asked");
+        return Err(Exit::Usage.because(format!("destroying {title} needs --yes where nobody can be asked")));
     }
     note(&format!("Take away everything of {title}, its database included? Type its number to go on:"));
     let mut line = String::new();

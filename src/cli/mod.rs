@@ -10,6 +10,7 @@ mod config;
 mod demo;
 mod doctor;
 mod env;
+mod holder;
 mod metrics;
 pub mod probe;
 pub mod residue;
@@ -64,12 +65,12 @@ enum Command {
     Agent(agent::AgentArguments),
 }
 
-/// How a command ends.
+/// How a command ends; `docs/command-line.md` explains each to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Done.
     Ok,
-    /// It failed.
+    /// It failed for a reason that has no code of its own.
     Error,
     /// The call was wrong.
     Usage,
@@ -79,22 +80,74 @@ pub enum Exit {
     Unauthorised,
     /// The environment has failed.
     EnvironmentFailed,
+    /// A configuration is wrong.
+    Config,
+    /// There is no such environment.
+    NotFound,
     /// The environment is not there yet.
     Pending,
+    /// A running process has what is needed.
+    Held,
+    /// The controller does not answer.
+    Unreachable,
+}
+
+impl Exit {
+    /// Every way to end.
+    pub const ALL: [Self; 11] = [
+        Self::Ok,
+        Self::Error,
+        Self::Usage,
+        Self::Cancelled,
+        Self::Unauthorised,
+        Self::EnvironmentFailed,
+        Self::Config,
+        Self::NotFound,
+        Self::Pending,
+        Self::Held,
+        Self::Unreachable,
+    ];
+
+    /// The code that the process ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Error => 1,
+            Self::Usage => 2,
+            Self::Cancelled => 3,
+            Self::Unauthorised => 4,
+            Self::EnvironmentFailed => 5,
+            Self::Config => 6,
+            Self::NotFound => 7,
+            Self::Pending => 8,
+            Self::Held => 9,
+            Self::Unreachable => 10,
+        }
+    }
+
+    /// An error that ends the program in this way.
+    fn because(self, text: String) -> anyhow::Error {
+        anyhow::Error::new(Failure { exit: self, text })
+    }
+
+    /// How the program ends after an error.
+    fn after(error: &anyhow::Error) -> Self {
+        error.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map_or(Self::Error, |failure| failure.exit)
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Ok => 0,
-            Exit::Error => 1,
-            Exit::Usage => 2,
-            Exit::Cancelled => 3,
-            Exit::Unauthorised => 4,
-            Exit::EnvironmentFailed => 5,
-            Exit::Pending => 8,
-        })
+        Self::from(exit.code())
     }
+}
+
+/// An error that knows how the program ends.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Failure {
+    exit: Exit,
+    text: String,
 }
 
 /// Runs the program with the process's arguments.
@@ -142,7 +195,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
 
 fn complain(error: &anyhow::Error) -> ExitCode {
     note(&format!("error: {error:#}"));
-    Exit::Error.into()
+    Exit::after(error).into()
 }
 
 /// Writes data to standard output. A reader that went away is not an error.
@@ -179,4 +232,26 @@ fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     // The first column begins at the margin.
     let lines: Vec<&str> = text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exit_code_has_its_row_in_the_documentation() {
+        let page = include_str!("../../docs/command-line.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()?.parse::<u8>().ok());
+        let documented: Vec<u8> = rows.collect();
+        assert_eq!(documented, Exit::ALL.map(Exit::code), "docs/command-line.md, section Exit codes");
+        assert!(documented.windows(2).all(|pair| pair[0] < pair[1]), "each code means one thing");
+    }
+
+    #[test]
+    fn an_error_ends_the_program_in_its_own_way() {
+        let error = Exit::Held.because("it is held".to_owned()).context("the store could not be opened");
+        assert_eq!(Exit::after(&error), Exit::Held);
+        assert_eq!(format!("{error:#}"), "the store could not be opened: it is held");
+        assert_eq!(Exit::after(&anyhow::anyhow!("anything")), Exit::Error);
+    }
 }

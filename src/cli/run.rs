@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
+use super::holder::StateHolder;
 use super::metrics;
 use super::probe::{GatewayProber, HttpAgents};
 use super::secret::InstallSecret;
@@ -64,6 +65,8 @@ pub struct Running {
     server: tokio::task::JoinHandle<()>,
     postgres: Option<PostgresDatabases>,
     store: Store,
+    /// Let go last.
+    _holder: StateHolder,
 }
 
 /// What a start may override.
@@ -94,6 +97,7 @@ impl Running {
         // Before whatever measures: a meter that is made earlier counts nothing.
         let recorder = metrics::recorder();
         let state_dir = prepare_state_dir(&server.state_dir)?;
+        let holder = StateHolder::take(&state_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let StoreAddress::Sqlite { path } = &server.store;
         let store =
@@ -158,7 +162,7 @@ impl Running {
         }
         tracing::info!(http.address = %http, gateway.address = %gateway, "kagero is up");
         let desk = controller.desk();
-        Ok(Self { http, gateway, desk, controller, gate, stop, server: serving, postgres, store })
+        Ok(Self { http, gateway, desk, controller, gate, stop, server: serving, postgres, store, _holder: holder })
     }
 
     /// Stops taking requests and working. Environments go on: their agents outlive the controller. A

@@ -5,7 +5,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::protocol::LogLine;
@@ -17,6 +17,9 @@ use crate::report::explain::{Explanation, explain};
 use crate::report::view::EnvView;
 use crate::store::StoreError;
 use crate::telemetry::chain;
+
+/// Agents that are asked at once for a list.
+const ASKED_AT_ONCE: usize = 64;
 
 /// One environment in full.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -79,12 +82,12 @@ async fn list(State(desk): State<Desk>) -> Response {
 }
 
 async fn list_views(desk: &Desk) -> Result<Vec<EnvView>, StoreError> {
-    let mut views = Vec::new();
-    for key in desk.keys().await? {
+    // Each asks its agent, and an agent that hangs should not hold up the others.
+    let views = futures::stream::iter(desk.keys().await?).map(|key| async move {
         let (_, _, decision) = desk.consider(key).await?;
-        views.push(EnvView::clone(&decision.view));
-    }
-    Ok(views)
+        Ok(EnvView::clone(&decision.view))
+    });
+    views.buffered(ASKED_AT_ONCE).try_collect().await
 }
 
 async fn show(State(desk): State<Desk>, Path((repo, pr)): Path<(u64, u64)>) -> Response {

@@ -12,7 +12,7 @@ use crate::wait::eventually;
 
 fn kagero(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kagero"));
-    command.env_remove("KAGERO_CONFIG").env_remove("RUST_LOG").env("NO_COLOR", "1").timeout(PATIENCE);
+    command.env_remove("KAGERO_CONFIG").env_remove("KAGERO_LOG").env("NO_COLOR", "1").timeout(PATIENCE);
     command.args(arguments).output().unwrap()
 }
 
@@ -84,17 +84,17 @@ fn a_configuration_is_validated_in_one_go_with_places() {
     assert_eq!((&fine["count"], &fine["errors"]), (&0.into(), &Value::Array(Vec::new())));
 
     let bad = file(folder.path(), "bad.yml", BAD);
-    let refused = ends(1, &["config", "validate", &bad]);
+    let refused = ends(6, &["config", "validate", &bad]);
     assert!(out(&refused).is_empty(), "{}", out(&refused));
     for part in ["unknown key `buidl`", "did you mean `build`?", "`services.web.public`", "bad.yml:3:34"] {
         assert!(err(&refused).contains(part), "{part} is missing in {}", err(&refused));
     }
-    let refused = json(&ends(1, &["config", "validate", &bad, "--json"]));
+    let refused = json(&ends(6, &["config", "validate", &bad, "--json"]));
     let errors = refused["errors"].as_array().unwrap();
     let places: Vec<_> = errors.iter().map(|error| (error["line"].as_u64(), error["column"].as_u64())).collect();
     assert_eq!(places, [(Some(3), Some(34)), (Some(4), Some(1))], "{refused}");
 
-    let missing = ends(1, &["config", "validate", "no-such.yml"]);
+    let missing = ends(6, &["config", "validate", "no-such.yml"]);
     assert!(err(&missing).contains("no-such.yml"), "{}", err(&missing));
 }
 
@@ -112,7 +112,7 @@ fn schemas_and_explanations_are_printed() {
     let rows = json(&ends(0, &["config", "explain", &good, "--json"]));
     assert!(rows.as_array().unwrap().len() > 5, "{rows}");
     let bad = file(folder.path(), "bad.yml", BAD);
-    assert!(out(&ends(1, &["config", "explain", &bad])).is_empty());
+    assert!(out(&ends(6, &["config", "explain", &bad])).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,16 +154,31 @@ async fn environments_are_listed_shown_and_taken_away() {
     let logs = out(&ends_beside(&whole, 0, &["env", "logs", &one]).await);
     assert!(logs.contains("waiting at the gate") && logs.contains("through"), "{logs}");
 
-    let unknown = ends_beside(&whole, 1, &["env", "show", "99"]).await;
+    let unknown = ends_beside(&whole, 7, &["env", "show", "99"]).await;
     assert!(err(&unknown).contains("kagero env list") && out(&unknown).is_empty(), "{}", err(&unknown));
-    let unasked = ends_beside(&whole, 1, &["env", "destroy", &one]).await;
+    let unasked = ends_beside(&whole, 2, &["env", "destroy", &one]).await;
     assert!(err(&unasked).contains("--yes"), "{}", err(&unasked));
+    let lines = out(&ends_beside(&whole, 0, &["env", "logs", &one, "--json"]).await);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let through = lines.iter().find(|line| line["text"] == "through").unwrap();
+    assert_eq!((&through["kind"], &through["source"]), (&"build".into(), &"build".into()), "{through}");
+    let dry = json(&ends_beside(&whole, 0, &["env", "destroy", &one, "--dry-run", "--json"]).await);
+    assert_eq!((&dry["pull_request"], &dry["dry_run"]), (&"kumo/shop#1".into(), &true.into()), "{dry}");
     let dry = ends_beside(&whole, 0, &["env", "destroy", &one, "--dry-run"]).await;
     assert!(out(&dry).contains("would take away kumo/shop#1"), "{}", out(&dry));
     ends_beside(&whole, 0, &["env", "show", &one]).await;
 
     let gone = ends_beside(&whole, 0, &["env", "destroy", &one, "--yes", "--wait", "--timeout", "100"]).await;
     assert!(out(&gone).is_empty() && err(&gone).contains("taken away"), "{}", err(&gone));
+    let list = ends_beside(&whole, 0, &["env", "list"]).await;
+    assert!(!out(&list).contains("kumo/shop#1") && err(&list).contains("1 more hold nothing"), "{}", err(&list));
+    assert_eq!(json(&ends_beside(&whole, 0, &["env", "list", "--json"]).await).as_array().unwrap().len(), 1);
+    let list = out(&ends_beside(&whole, 0, &["env", "list", "--all"]).await);
+    assert!(list.contains("kumo/shop#1") && list.contains("destroyed"), "{list}");
+    let late = ends_beside(&whole, 3, &["env", "destroy", &two, "--yes", "--wait", "--timeout", "0"]).await;
+    assert!(err(&late).contains("is still") && err(&late).contains("kagero env plan"), "{}", err(&late));
+    let gone = json(&ends_beside(&whole, 0, &["env", "destroy", &two, "--yes", "--wait", "--json"]).await);
+    assert_eq!((&gone["state"], &gone["dry_run"]), (&"destroyed".into(), &false.into()), "{gone}");
     let unreleased = whole.running.desk.world().store.unreleased().await.unwrap();
     assert!(unreleased.iter().all(|ledger| ledger.key.pr.0 != 1), "{unreleased:?}");
 
@@ -190,13 +205,15 @@ async fn without_a_controller_each_command_says_what_to_do() {
         std::fs::write(&path, &key).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
-    let never = ends(1, &["-c", &config, "env", "list"]);
+    let never = ends(10, &["-c", &config, "env", "list"]);
     assert!(out(&never).is_empty() && err(&never).contains("kagero serve"), "{}", err(&never));
     std::fs::create_dir(folder.path().join("state")).unwrap();
     std::fs::write(folder.path().join("state/api-token"), "a token").unwrap();
-    let silent = ends(1, &["-c", &config, "env", "list"]);
+    let silent = ends(10, &["-c", &config, "env", "list"]);
     assert!(err(&silent).contains("does not answer; is `kagero serve` running?"), "{}", err(&silent));
 
+    let wrong = ends(6, &["-c", "no-such.toml", "env", "list"]);
+    assert!(err(&wrong).contains("no-such.toml"), "{}", err(&wrong));
     let checks = ends(1, &["-c", &config, "doctor"]);
     for part in ["configuration", "git", "sandbox", "state directory", "github", "FAILED", "check github.app_id"] {
         assert!(out(&checks).contains(part), "{part} is missing in {}", out(&checks));

@@ -36,7 +36,7 @@ const BIRTH: Duration = Duration::from_secs(30);
 /// The agent's own log is begun anew when it has grown beyond this.
 const AGENT_LOG_BYTES: u64 = 1 << 20;
 /// Variables that an agent inherits; all others may hold the controller's secrets.
-const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "RUST_LOG"];
+const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "KAGERO_LOG"];
 
 /// What machines are made from.
 #[derive(Debug, Clone)]

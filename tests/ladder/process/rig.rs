@@ -96,7 +96,12 @@ impl Rig {
 
     /// Starts `kagero serve` and waits until it answers.
     pub async fn launch(&mut self) {
-        self.spawn();
+        self.launch_by(|_| {}).await;
+    }
+
+    /// The same in other surroundings.
+    pub async fn launch_by(&mut self, change: impl FnOnce(&mut Command)) {
+        self.spawn_by(change);
         let process = i32::try_from(self.controller_pid()).unwrap();
         eventually("kagero serve answers", PATIENCE, async || {
             assert!(is_alive(process), "kagero serve has ended:\n{}", self.log());
@@ -107,8 +112,14 @@ impl Rig {
 
     /// Starts `kagero serve` without waiting for anything.
     pub fn spawn(&mut self) {
+        self.spawn_by(|_| {});
+    }
+
+    fn spawn_by(&mut self, change: impl FnOnce(&mut Command)) {
         assert!(self.child.is_none(), "it runs already");
-        self.child = Some(self.serve().spawn().unwrap());
+        let mut command = self.serve();
+        change(&mut command);
+        self.child = Some(command.spawn().unwrap());
     }
 
     /// `kagero serve`, its words going to a file in the directory.
@@ -118,8 +129,8 @@ impl Rig {
             None => Command::new(env!("CARGO_BIN_EXE_kagero")),
             Some(bytes) => self.with_own_disk(bytes),
         };
-        command.args(["-c", "kagero.toml", "serve"]).current_dir(&self.dir);
-        command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.arg("serve").env("KAGERO_CONFIG", "kagero.toml").current_dir(&self.dir);
+        command.env("KAGERO_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command
     }
 
