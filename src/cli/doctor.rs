@@ -93,15 +93,10 @@ async fn sandbox(server: Option<&Server>) -> Finding {
     let report = match sandbox::probe(&SandboxOptions::default()).await {
         Ok(report) => report,
         Err(error) => {
-            return Finding::bad("sandbox", error.to_string(), "install bubblewrap: apt-get install bubblewrap");
+            return Finding::bad("sandbox", "none works", error.to_string());
         }
     };
     let reasons: Vec<String> = report.failures.iter().map(ToString::to_string).collect();
-    let level = match report.level {
-        SandboxLevel::Bubblewrap => "bubblewrap",
-        SandboxLevel::Landlock => "landlock",
-        SandboxLevel::Rlimit => "resource limits only",
-    };
     let required = server.is_none_or(|server| {
         let Compute::Local(compute) = &server.compute;
         compute.sandbox == SandboxRule::Require
@@ -109,7 +104,7 @@ async fn sandbox(server: Option<&Server>) -> Finding {
     Finding {
         name: "sandbox",
         ok: report.level == SandboxLevel::Bubblewrap || !required,
-        detail: level.to_owned(),
+        detail: report.level.as_str().to_owned(),
         hint: reasons.join("; "),
     }
 }

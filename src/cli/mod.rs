@@ -7,6 +7,7 @@
 mod agent;
 mod api;
 mod config;
+mod confining;
 mod demo;
 mod doctor;
 mod env;

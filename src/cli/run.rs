@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
+use super::confining::Confining;
 use super::holder::StateHolder;
 use super::metrics;
 use super::probe::{GatewayProber, HttpAgents};
@@ -106,7 +107,8 @@ impl Running {
         let policy = policy(server, &state_dir);
         let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
         let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
-        let machines = machines(server, around, &state_dir, &secret, &clock)?;
+        let machines = Arc::new(machines(server, around, &state_dir, &secret, &clock)?);
+        tokio::spawn(Arc::clone(&machines).announce());
 
         let routes = RouteTable::default();
         let gate =
@@ -118,7 +120,7 @@ impl Running {
         let world = World {
             store: store.clone(),
             forge: Arc::new(forge),
-            machines: Arc::new(machines),
+            machines,
             databases: Arc::new(databases),
             agents: Arc::new(HttpAgents(AgentClient::new(secret.signing_key()))),
             prober: Arc::new(prober),
@@ -296,7 +298,7 @@ fn machines(
     state_dir: &Path,
     secret: &InstallSecret,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<LocalMachines> {
+) -> anyhow::Result<Confining<LocalMachines>> {
     let Compute::Local(compute) = &server.compute;
     let key = ControllerKey::from(&secret.signing_key());
     let mut options = LocalOptions::new(server.install.clone(), state_dir, &around.program, key);
@@ -318,7 +320,9 @@ fn machines(
     if server.github.clone_base.starts_with("http:") {
         options.git.protocols.push("http".to_owned());
     }
-    LocalMachines::open(options, Arc::clone(clock)).context("the state directory cannot be used")
+    let sandbox = options.sandbox.clone();
+    let machines = LocalMachines::open(options, Arc::clone(clock)).context("the state directory cannot be used")?;
+    Ok(Confining::new(machines, sandbox))
 }
 
 /// What PostgreSQL says of itself; `None` where it is not set up.

@@ -120,6 +120,17 @@ pub enum SandboxLevel {
     Rlimit,
 }
 
+impl SandboxLevel {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bubblewrap => "bubblewrap",
+            Self::Landlock => "Landlock",
+            Self::Rlimit => "resource limits only",
+        }
+    }
+}
+
 /// The life of one task on the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {

@@ -12,6 +12,7 @@ mod confined;
 mod landlock;
 mod limits;
 mod probe;
+mod remedy;
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, Permissions};

@@ -16,6 +16,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use super::bubblewrap::{Flavour, GROUP, PASSWD};
+use super::remedy::{self, Kernel};
 use super::{Limits, Means, Rooms, Sandbox};
 use crate::agent::options::SandboxOptions;
 use crate::domain::assignment::SandboxLevel;
@@ -42,14 +43,14 @@ pub struct ProbeFailure {
     /// What happened when it was tried.
     pub why: String,
     /// What to do.
-    pub remedy: &'static str,
+    pub remedy: String,
 }
 
 /// Why no confinement was chosen.
 #[derive(Debug, thiserror::Error)]
 pub enum TooWeak {
     /// Something works, but the operator asks for more.
-    #[error("the strongest sandbox here is {found:?}, but at least {wanted:?} is required: {}", list(failures))]
+    #[error("the strongest sandbox here is {}, but {} is required: {}", found.as_str(), wanted.as_str(), list(failures))]
     Level {
         /// What works.
         found: SandboxLevel,
@@ -107,7 +108,18 @@ pub(super) async fn strongest(options: &SandboxOptions, machine: &Path) -> Resul
                 }
                 return Ok((sandbox, ProbeReport { level, failures }));
             }
-            Err(why) => failures.push(ProbeFailure { what: step.what, why, remedy: step.remedy }),
+            Err(why) => {
+                let remedy = match step.means {
+                    Means::Bubblewrap(flavour) => {
+                        remedy::bubblewrap(flavour, super::bubblewrap::program().is_ok(), Kernel::read())
+                    }
+                    Means::Landlock => "boot a kernel from 5.13 with landlock in its lsm= list".to_owned(),
+                    Means::Rlimit => "let other users pass through the state directory (chmod 711), or do not run the \
+                                      agent as root"
+                        .to_owned(),
+                };
+                failures.push(ProbeFailure { what: step.what, why, remedy });
+            }
         }
     }
     Err(TooWeak::Nothing(failures))
@@ -117,38 +129,18 @@ struct Rung {
     what: &'static str,
     means: Means,
     hides_files: bool,
-    remedy: &'static str,
 }
 
 fn ladder(root: bool) -> Vec<Rung> {
-    let bubblewrap =
-        |flavour, what, remedy| Rung { what, means: Means::Bubblewrap(flavour), hides_files: true, remedy };
+    let rung = |what, means, hides_files| Rung { what, means, hides_files };
     let mut rungs = Vec::new();
     if root {
-        rungs.push(bubblewrap(
-            Flavour::Root,
-            "bubblewrap as root",
-            "install bubblewrap and util-linux (apt-get install bubblewrap), and in a container allow mounts",
-        ));
+        rungs.push(rung("bubblewrap as root", Means::Bubblewrap(Flavour::Root), true));
     }
-    rungs.push(bubblewrap(
-        Flavour::UserNamespace,
-        "bubblewrap with a user namespace",
-        "install bubblewrap (apt-get install bubblewrap) and allow user namespaces for it (sysctl \
-         user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)",
-    ));
-    rungs.push(Rung {
-        what: "Landlock",
-        means: Means::Landlock,
-        hides_files: true,
-        remedy: "boot a kernel from 5.13 with landlock in its lsm= list",
-    });
-    rungs.push(Rung {
-        what: "resource limits",
-        means: Means::Rlimit,
-        hides_files: false,
-        remedy: "let other users pass through the state directory (chmod 711), or do not run the agent as root",
-    });
+    let in_namespace = Means::Bubblewrap(Flavour::UserNamespace);
+    rungs.push(rung("bubblewrap with a user namespace", in_namespace, true));
+    rungs.push(rung("Landlock", Means::Landlock, true));
+    rungs.push(rung("resource limits", Means::Rlimit, false));
     rungs
 }
 

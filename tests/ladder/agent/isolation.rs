@@ -143,7 +143,7 @@ async fn an_agent_does_not_start_below_the_required_level() {
         .unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("at least Bubblewrap is required") && said.contains("apt-get install bubblewrap"), "{said}");
+    assert!(said.contains("but bubblewrap is required") && said.contains("apt-get install bubblewrap"), "{said}");
 }
 
 #[tokio::test]

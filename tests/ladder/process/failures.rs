@@ -87,3 +87,28 @@ async fn until_failed(rig: &Rig, number: u64, words: &str) {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_missing_sandbox_is_explained_at_the_start_and_on_the_pull_request() {
+    let mut rig = Rig::start(Setup::sqlite()).await;
+    rig.kill9_controller();
+    rig.launch_by(|command| {
+        command.env("PATH", "/nonexistent");
+    })
+    .await;
+    let missing = "apt-get install bubblewrap";
+    eventually("the log says what is missing", PATIENCE, async || {
+        let log = rig.log();
+        let said = log.lines().any(|line| line.contains("no pull request can be previewed") && line.contains(missing));
+        if said { Ok(()) } else { Err(log) }
+    })
+    .await;
+    let number = rig.open("Nowhere to run", vec![]).await;
+    rig.until_detail(number, missing).await;
+    rig.until_detail(number, "this computer cannot run pull requests safely").await;
+    rig.until_says(number, missing).await;
+    let (kind, _, text) = rig.page(number).await.unwrap();
+    assert!(kind == "failed" && text.contains(missing), "{kind}: {text}");
+    assert_eq!(rig.machines(), Vec::<String>::new(), "no machine that could not work is made");
+    rig.finish().await;
+}
