@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
@@ -274,9 +275,14 @@ pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Made once: making one takes longer on a busy machine than an old version waits for its visitors.
+static VISITOR: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(10));
+    client.build().unwrap()
+});
+
 pub async fn get(addr: SocketAddr, path: &str) -> Result<String, reqwest::Error> {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
-    client.get(format!("http://{addr}{path}")).send().await?.error_for_status()?.text().await
+    VISITOR.get(format!("http://{addr}{path}")).send().await?.error_for_status()?.text().await
 }
 
 /// The command line of every process of the computer.
