@@ -11,7 +11,7 @@ fn the_tour_proves_every_part_of_itself_and_leaves_nothing() {
     std::fs::set_permissions(home.path(), Permissions::from_mode(0o711)).unwrap();
     let dir = home.path().join("demo");
     let mut tour = Command::new(env!("CARGO_BIN_EXE_kagero"));
-    tour.args(["demo", "--once", "--dir"]).arg(&dir).env_remove("RUST_LOG").env("NO_COLOR", "1");
+    tour.args(["demo", "--once", "--dir"]).arg(&dir).env_remove("KAGERO_LOG").env("NO_COLOR", "1");
     let played = tour.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&played.stdout), String::from_utf8_lossy(&played.stderr));
     assert_eq!(played.status.code(), Some(0), "{out}{err}");

@@ -10,7 +10,7 @@ use super::rig::{Rig, Setup};
 /// What it found, by name, and its exit code.
 async fn doctor(rig: &Rig, path: Option<&Path>) -> (Vec<(String, Value)>, i32) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kagero"));
-    command.args(["-c", "kagero.toml", "doctor", "--json"]).current_dir(rig.dir()).env_remove("RUST_LOG");
+    command.args(["-c", "kagero.toml", "doctor", "--json"]).current_dir(rig.dir()).env_remove("KAGERO_LOG");
     if let Some(path) = path {
         command.env("PATH", path);
     }
