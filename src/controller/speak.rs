@@ -111,6 +111,7 @@ async fn converge(
                 said.deployments.retain(|made| made.id != Some(*id));
             } else if let Some(made) = said.deployments.iter_mut().find(|made| made.id == Some(*id)) {
                 made.state = Some(*state);
+                made.unsure = false;
             }
             said.written_at = Some(world.clock.now());
         }

@@ -158,17 +158,29 @@ pub struct Said {
     pub written_at: Option<Timestamp>,
 }
 
+impl DeploymentSaid {
+    /// One that is asked for at this moment.
+    pub fn asked(sha: CommitSha) -> Self {
+        Self { id: None, sha, state: None, unsure: false }
+    }
+
+    /// Whether it is not known to have that status.
+    pub fn lacks(&self, state: DeploymentState) -> bool {
+        self.unsure || self.state != Some(state)
+    }
+}
+
 impl Said {
     /// What a step is about to say is not known to be said, nor is what was said before it.
     pub fn doubt(&mut self, step: &Step) {
         match step {
             Step::Comment { .. } => self.comment.iter_mut().for_each(|comment| comment.digest.clear()),
             Step::CreateDeployment { sha } if self.deployments.iter().all(|made| made.sha != *sha) => {
-                self.deployments.push(DeploymentSaid { id: None, sha: sha.clone(), state: None });
+                self.deployments.push(DeploymentSaid::asked(sha.clone()));
             }
             Step::SetDeployment { id, .. } => {
                 let about = self.deployments.iter_mut().filter(|made| made.id == Some(*id));
-                about.for_each(|made| made.state = None);
+                about.for_each(|made| made.unsure = true);
             }
             _ => {}
         }
@@ -178,7 +190,7 @@ impl Said {
     #[must_use]
     pub fn doubted(mut self) -> Self {
         self.comment.iter_mut().for_each(|comment| comment.digest.clear());
-        self.deployments.iter_mut().for_each(|made| made.state = None);
+        self.deployments.iter_mut().for_each(|made| made.unsure = true);
         self
     }
 
@@ -212,6 +224,9 @@ pub struct DeploymentSaid {
     pub sha: CommitSha,
     /// The last status that was set, if any.
     pub state: Option<DeploymentState>,
+    /// Whether another status may have reached GitHub than the one noted here.
+    #[serde(default)]
+    pub unsure: bool,
 }
 
 /// GitHub's deployment states, as far as we use them.

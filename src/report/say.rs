@@ -46,7 +46,7 @@ pub fn say(view: &EnvView, said: &Said, pull_is_open: bool, policy: &Policy, now
         Some(due) if due > now && !steps.is_empty() => {
             let first = |step: &Step| match step {
                 Step::SetDeployment { id, .. } => {
-                    said.deployments.iter().any(|made| made.id == Some(*id) && made.state.is_none())
+                    said.deployments.iter().any(|made| made.id == Some(*id) && made.state.is_none() && !made.unsure)
                 }
                 _ => false,
             };
@@ -70,7 +70,7 @@ fn deployments(view: &EnvView, said: &Said, pull_is_open: bool) -> Vec<Step> {
         let is_current = current.is_some_and(|current| current.sha == made.sha);
         // An older commit that still answers keeps its deployment until the newer one is ready.
         let still_serves = !gone && view.serving.as_ref() == Some(&made.sha);
-        if (!is_current && !still_serves) || (gone && made.state != Some(DeploymentState::Inactive)) {
+        if (!is_current && !still_serves) || (gone && made.lacks(DeploymentState::Inactive)) {
             steps.extend(set(made, DeploymentState::Inactive, "taken away", None));
         }
     }
@@ -91,7 +91,7 @@ fn deployments(view: &EnvView, said: &Said, pull_is_open: bool) -> Vec<Step> {
 
 fn set(made: &DeploymentSaid, state: DeploymentState, description: &str, url: Option<String>) -> Option<Step> {
     let Some(id) = made.id else { return Some(Step::FindDeployment { sha: made.sha.clone() }) };
-    (made.state != Some(state)).then(|| Step::SetDeployment {
+    made.lacks(state).then(|| Step::SetDeployment {
         id,
         state,
         description: description.chars().take(140).collect(),

@@ -139,14 +139,28 @@ fn a_flood_of_log_still_fits_into_a_comment() {
 #[test]
 fn a_deployment_whose_creation_was_not_heard_of_is_found_or_asked_for_again() {
     let view = view(Phase::Building);
-    let asked = |sha| DeploymentSaid { id: None, sha, state: None };
-    let unheard = Said { deployments: vec![asked(sha('a')), asked(sha('b'))], ..said(&view, 0) };
+    let unheard =
+        Said { deployments: vec![DeploymentSaid::asked(sha('a')), DeploymentSaid::asked(sha('b'))], ..said(&view, 0) };
     let steps = say(&view, &unheard, true, &policy(), Timestamp(60_000)).steps;
     assert_eq!(steps, [Step::FindDeployment { sha: sha('b') }, Step::CreateDeployment { sha: sha('a') }]);
     let mut heard = unheard;
     heard.know(&sha('a'), Some(7));
     heard.know(&sha('b'), None);
-    assert_eq!(heard.deployments, [DeploymentSaid { id: Some(7), sha: sha('a'), state: None }]);
+    assert_eq!(heard.deployments, [DeploymentSaid { id: Some(7), ..DeploymentSaid::asked(sha('a')) }]);
+}
+
+fn deployment(sha: CommitSha, state: Option<DeploymentState>) -> DeploymentSaid {
+    DeploymentSaid { id: Some(7), state, ..DeploymentSaid::asked(sha) }
+}
+
+#[test]
+fn a_status_that_may_not_be_the_one_noted_is_set_again_in_its_round() {
+    let view = view(Phase::Building);
+    let doubted = said(&view, 0).doubted();
+    let early = say(&view, &doubted, true, &policy(), Timestamp(1_000));
+    assert_eq!((kinds(&early.steps), early.wait.is_some()), (vec![], true));
+    let due = say(&view, &doubted, true, &policy(), Timestamp(60_000));
+    assert_eq!(kinds(&due.steps), ["set-deployment", "comment"]);
 }
 
 fn kinds(steps: &[Step]) -> Vec<&'static str> {
@@ -156,7 +170,7 @@ fn kinds(steps: &[Step]) -> Vec<&'static str> {
 fn said(view: &EnvView, at: i64) -> Said {
     Said {
         comment: Some(CommentSaid { id: 1, digest: crate::domain::id::digest(&["comment", &without_times(view)], 32) }),
-        deployments: vec![DeploymentSaid { id: Some(7), sha: sha('a'), state: Some(DeploymentState::InProgress) }],
+        deployments: vec![deployment(sha('a'), Some(DeploymentState::InProgress))],
         written_at: Some(Timestamp(at)),
     }
 }
@@ -193,7 +207,7 @@ fn an_edit_waits_for_its_turn_and_the_final_state_is_always_written() {
 #[test]
 fn deployments_follow_the_phase_and_end_inactive() {
     let with = |state: Option<DeploymentState>, sha: CommitSha| Said {
-        deployments: vec![DeploymentSaid { id: Some(7), sha, state }],
+        deployments: vec![deployment(sha, state)],
         ..Said::default()
     };
     let state_after = |view: &EnvView, said: &Said| {

@@ -56,11 +56,14 @@ pub(super) fn said() -> impl Strategy<Value = Said> {
         DeploymentState::Failure,
         DeploymentState::Inactive,
     ]);
-    let deployment = (any::<Option<u64>>(), sha(), prop::option::of(state));
+    let deployment = (any::<Option<u64>>(), sha(), prop::option::of(state), any::<bool>());
     (prop::option::of((any::<u64>(), text())), prop::collection::vec(deployment, 0..3), prop::option::of(time()))
         .prop_map(|(comment, deployments, written_at)| Said {
             comment: comment.map(|(id, digest)| CommentSaid { id, digest }),
-            deployments: deployments.into_iter().map(|(id, sha, state)| DeploymentSaid { id, sha, state }).collect(),
+            deployments: deployments
+                .into_iter()
+                .map(|(id, sha, state, unsure)| DeploymentSaid { id, sha, state, unsure })
+                .collect(),
             written_at,
         })
 }
