@@ -36,6 +36,15 @@ impl Dialect {
         }
     }
 
+    /// Makes a transaction wait until no other is in that line, and keeps others out until its end. SQLite has one
+    /// writer anyway.
+    pub(super) fn line_up(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some("SELECT pg_advisory_xact_lock($1, $2)"),
+        }
+    }
+
     /// Fills the two type names in that differ.
     pub(super) fn migration(self, sql: &str) -> String {
         let (serial, bytes) = match self {

@@ -143,11 +143,14 @@ impl Inbox {
     /// Marks deliveries as processed.
     pub async fn mark_processed(&self, seqs: &[i64], at: Timestamp) -> Result<(), StoreError> {
         let doing = "marking deliveries as processed";
+        let mut seqs = seqs.to_vec();
+        // In one order for all, as every lock on several rows.
+        seqs.sort_unstable();
         let mut transaction = Transaction::write(&self.db, doing).await?;
         for seq in seqs {
             sqlx::query("UPDATE inbox SET processed_at = $1 WHERE seq = $2 AND processed_at IS NULL")
                 .bind(at.0)
-                .bind(*seq)
+                .bind(seq)
                 .execute(transaction.connection())
                 .await
                 .doing(doing)?;

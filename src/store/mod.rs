@@ -18,6 +18,7 @@ mod ledger;
 mod lock;
 mod marks;
 mod open;
+mod postgres;
 mod pulls;
 mod readings;
 mod repos;

@@ -21,6 +21,9 @@ impl Store {
     pub async fn put_pulls(&self, readings: &[PullFacts]) -> Result<Vec<EnvKey>, StoreError> {
         let doing = "keeping readings of pull requests";
         let mut changed = Vec::new();
+        // In one order for all: two listings that are kept at the same time wait for each other, not both for both.
+        let mut readings: Vec<&PullFacts> = readings.iter().collect();
+        readings.sort_by_key(|facts| facts.key);
         let mut transaction = Transaction::write(self.db(), doing).await?;
         for facts in readings {
             let key = facts.key;
