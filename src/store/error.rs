@@ -51,8 +51,20 @@ pub enum StoreError {
         /// What the driver said.
         source: Arc<sqlx::Error>,
     },
+    /// Every seat is taken, as replicas together count them: nothing was written.
+    #[error("environment {key}: every seat is taken (limits.environments, limits.per_repository); it has to wait")]
+    NoSeat {
+        /// Who wanted one.
+        key: EnvKey,
+    },
+    /// The store belongs to an installation with another secret.
+    #[error(
+        "the store goes with the secret of another state_dir: what was made with that one cannot be reached with this \
+         one; start with that state_dir (restore its file `secret` from the backup), or give this one a store of its own"
+    )]
+    Foreign,
     /// Another process has the file.
-    #[error("{} is in use by {holder}; stop it first, or give this controller another store", path.display())]
+    #[error("{} is in use by {holder}; stop it first, or give this controller another one", path.display())]
     Locked {
         /// The database file.
         path: PathBuf,

@@ -7,8 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use sqlx::Row as _;
 use sqlx::any::AnyRow;
-use sqlx::{AssertSqlSafe, Row as _};
 
 use super::error::{Doing as _, StoreError};
 use super::leases::Lease;
@@ -143,22 +143,6 @@ impl Store {
         .await
         .doing(doing)?;
         rows.iter().map(|row| read(row, doing)).collect()
-    }
-
-    /// When and for whom the last calls of these kinds began, newest first.
-    pub async fn last_calls(&self, kinds: &[&str], most: u32) -> Result<Vec<(EnvKey, Timestamp)>, StoreError> {
-        let doing = "reading the last calls in the journal";
-        let wanted: Vec<String> = (2..).take(kinds.len()).map(|place| format!("${place}")).collect();
-        let sql = format!(
-            "SELECT repo, pr, at FROM journal WHERE begin_id IS NULL AND kind IN ({}) ORDER BY seq DESC LIMIT $1",
-            wanted.join(", ")
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(i64::from(most));
-        for kind in kinds {
-            query = query.bind((*kind).to_owned());
-        }
-        let rows = query.fetch_all(&self.db().reader).await.doing(doing)?;
-        rows.iter().map(|row| Ok((json::key(doing, row)?, Timestamp(row.try_get(2).doing(doing)?)))).collect()
     }
 
     /// Follows the chain from its beginning.

@@ -20,7 +20,10 @@ use super::lock::FileLock;
 use super::{Db, Inner, Store, postgres};
 
 /// Every migration ever released, oldest first. A released one is never edited.
-pub(super) const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "first", include_str!("migrations/0001_first.sql"))];
+pub(super) const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "first", include_str!("migrations/0001_first.sql")),
+    (2, "replicas", include_str!("migrations/0002_replicas.sql")),
+];
 
 /// Readers on SQLite.
 const READERS: u32 = 4;
@@ -85,7 +88,7 @@ async fn open_sqlite(path: &str) -> Result<Db, StoreError> {
     migrate(first, Dialect::Sqlite).await?;
     let writer = sqlite_pool(1).connect_lazy_with(options.clone());
     let reader = sqlite_pool(READERS).connect_lazy_with(options);
-    Ok(Db { dialect: Dialect::Sqlite, writer, reader, lock: Some(Arc::new(lock)) })
+    Ok(Db { dialect: Dialect::Sqlite, writer, reader, lock: Some(Arc::new(lock)), replica: replica(), server: None })
 }
 
 fn sqlite_pool(connections: u32) -> sqlx::pool::PoolOptions<sqlx::Any> {
@@ -113,7 +116,12 @@ async fn open_postgres(url: &str) -> Result<Db, StoreError> {
     migrate(first, Dialect::Postgres).await?;
     let pool = postgres::pool(options);
     let (writer, reader) = (pool.clone(), pool);
-    Ok(Db { dialect: Dialect::Postgres, writer, reader, lock: None })
+    Ok(Db { dialect: Dialect::Postgres, writer, reader, lock: None, replica: replica(), server: Some(server) })
+}
+
+/// A name for this opening of the store.
+fn replica() -> Arc<str> {
+    hex::encode(rand::random::<[u8; 8]>()).into()
 }
 
 /// On a connection of its own: a migration may take longer than any statement of ours ever should.

@@ -11,6 +11,7 @@ mod failures;
 mod holder;
 mod isolation;
 mod pushes;
+mod records;
 mod rig;
 mod rules;
 mod server;

@@ -79,19 +79,25 @@ pub struct Setup {
     lane: Lane,
     environments: u32,
     builds: u32,
+    store: Option<String>,
 }
 
 impl Setup {
     pub fn sqlite() -> Self {
-        Self { lane: Lane::Sqlite, environments: 20, builds: 2 }
+        Self { lane: Lane::Sqlite, environments: 20, builds: 2, store: None }
     }
 
     pub fn postgres() -> Self {
-        Self { lane: Lane::Postgres, environments: 20, builds: 2 }
+        Self { lane: Lane::Postgres, environments: 20, builds: 2, store: None }
     }
 
     pub fn with_environments(self, environments: u32) -> Self {
         Self { environments, ..self }
+    }
+
+    /// Records at that address instead of in a file.
+    pub fn with_store(self, url: &str) -> Self {
+        Self { store: Some(url.to_owned()), ..self }
     }
 
     pub fn with_builds(self, builds: u32) -> Self {
@@ -137,6 +143,9 @@ impl Rig {
         let (http, gateway) = (own_port(), own_port());
         write_secret(&dir.join("app.pem"), github.private_key_pem());
         write_secret(&dir.join("webhook-secret"), github.webhook_secret());
+        if let Some(url) = &setup.store {
+            write_secret(&dir.join("store-url"), url);
+        }
         std::fs::write(
             dir.join("golden.sql"),
             "CREATE TABLE things (id int PRIMARY KEY, name text NOT NULL);\nINSERT INTO things VALUES (1, 'seeded');\n",
@@ -176,9 +185,8 @@ impl Rig {
     /// `kagero serve`, its words going to a file in the directory.
     pub fn serve(&self) -> Command {
         let log = std::fs::File::options().create(true).append(true).open(self.dir.join("serve.log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kagero"));
-        command.args(["-c", "kagero.toml", "serve"]).current_dir(&self.dir);
-        command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut command = kagero(&self.dir.join("kagero.toml"));
+        command.current_dir(&self.dir).stderr(log);
         command
     }
 
@@ -341,6 +349,14 @@ impl Drop for Rig {
     }
 }
 
+/// `kagero serve` with a configuration.
+pub fn kagero(config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kagero"));
+    command.arg("-c").arg(config).arg("serve");
+    command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
 pub fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
@@ -405,7 +421,7 @@ clone_base = "{clone}"
 
 [compute]
 sandbox = "require"
-
+{store}
 [seeds.golden]
 engine = "{engine}"
 format = "plain"
@@ -426,6 +442,7 @@ grace = "2s"
         web = github.web_url(),
         clone = github.clone_base(),
         engine = setup.lane.word(),
+        store = setup.store.as_ref().map_or("", |_| "\n[store]\nurl = \"file:store-url\"\n"),
         environments = setup.environments,
         builds = setup.builds,
     )

@@ -9,9 +9,10 @@ use super::{NOW, Place, TTL, key, lease, ledger};
 use kagero::domain::assignment::TaskDigest;
 use kagero::domain::desired::GoneReason;
 use kagero::domain::id::Generation;
-use kagero::domain::ledger::{Answer, CommentSaid, Held, Intent, Left, Proof, Role, Said, Token};
+use kagero::domain::ledger::{Answer, CommentSaid, Held, Intent, Ledger, Left, Proof, Role, Said, Token};
+use kagero::domain::policy::Limits;
 use kagero::domain::time::Timestamp;
-use kagero::store::{Lease, Store, StoreError};
+use kagero::store::{JournalRow, Lease, Store, StoreError};
 
 type Outcome<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + 'a>>;
 type Write = for<'a> fn(&'a Store, &'a Lease) -> Outcome<'a>;
@@ -27,8 +28,15 @@ fn left() -> Left {
 }
 
 /// Every method that takes a lease and writes. A new one belongs here.
-const WRITES: [(&str, Write); 8] = [
+const WRITES: [(&str, Write); 10] = [
     ("enroll", |store, lease| Box::pin(async { store.enroll(lease, &ledger(lease.key.pr.0, 2)).await })),
+    ("admit", |store, lease| {
+        let limits = Limits { environments: 1_000, per_repository: 1_000, builds: 1, attempts: 1 };
+        Box::pin(async move { store.admit(lease, &ledger(lease.key.pr.0, 2), &limits).await })
+    }),
+    ("take_build", |store, lease| {
+        Box::pin(async { store.take_build(lease, 1_000, NOW).await.map(|taken| assert!(taken)) })
+    }),
     ("record_intent", |store, lease| Box::pin(async { store.record_intent(lease, &intent(lease)).await })),
     ("answer", |store, lease| {
         Box::pin(async { store.answer(lease, &intent(lease).token, &Answer::Accepted("m-1".into())).await })
@@ -47,7 +55,11 @@ const WRITES: [(&str, Write); 8] = [
 
 #[test]
 fn the_table_names_every_method_that_takes_a_lease() {
-    let sources = concat!(include_str!("../../../src/store/ledger.rs"), include_str!("../../../src/store/journal.rs"));
+    let sources = concat!(
+        include_str!("../../../src/store/builds.rs"),
+        include_str!("../../../src/store/ledger.rs"),
+        include_str!("../../../src/store/journal.rs")
+    );
     let methods = sources.split("pub async fn ").skip(1).filter_map(|rest| {
         let signature = &rest[..rest.find('{')?];
         signature.contains("lease: &Lease").then(|| &rest[..rest.find('(').unwrap_or_default()])
@@ -75,26 +87,31 @@ async fn stale(store: &Store, pr: u64, name: &str, write: Write) {
     if name != "record_intent" {
         store.record_intent(&stale, &intent(&stale)).await.unwrap();
     }
-    if name == "enroll" {
+    if name == "enroll" || name == "admit" {
         store.release(&stale, NOW).await.unwrap();
     }
     let later = NOW.plus(TTL);
     let fresh = store.acquire(key(pr), "two", TTL, later).await.unwrap().unwrap();
     assert!(fresh.fence > stale.fence);
 
-    let before = (store.ledger(key(pr)).await.unwrap(), store.journal(key(pr), 10).await.unwrap());
+    let before = state(store, pr).await;
     let refused = write(store, &stale).await;
     assert!(matches!(refused, Err(StoreError::Fenced { .. })), "{name}: {refused:?}");
-    let after = (store.ledger(key(pr)).await.unwrap(), store.journal(key(pr), 10).await.unwrap());
+    let after = state(store, pr).await;
     assert_eq!(before, after, "{name} wrote under a stale fence");
 
     write(store, &fresh).await.unwrap_or_else(|error| panic!("{name} by the holder: {error}"));
-    let changed = (store.ledger(key(pr)).await.unwrap(), store.journal(key(pr), 10).await.unwrap());
+    let changed = state(store, pr).await;
     assert_ne!(before, changed, "{name} by the holder changed nothing: the test proves nothing");
 
     store.release_lease(&fresh).await.unwrap();
     let refused = write(store, &fresh).await;
     assert!(matches!(refused, Err(StoreError::Fenced { .. })), "{name} after giving back: {refused:?}");
+}
+
+async fn state(store: &Store, pr: u64) -> (Option<Ledger>, Vec<JournalRow>, bool) {
+    let builds = store.builds().await.unwrap().contains(&key(pr));
+    (store.ledger(key(pr)).await.unwrap(), store.journal(key(pr), 10).await.unwrap(), builds)
 }
 
 #[tokio::test]

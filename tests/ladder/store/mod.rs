@@ -7,8 +7,10 @@ mod fence;
 mod inbox;
 mod intake;
 mod outage;
+mod paused;
 mod place;
 mod process;
+mod replicas;
 mod rows;
 mod schema;
 
