@@ -12,6 +12,7 @@ mod forge;
 mod gateway;
 mod openapi;
 mod process;
+mod replicas;
 mod standin;
 mod store;
 mod wait;
