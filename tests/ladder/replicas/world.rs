@@ -49,6 +49,9 @@ pub struct Shared {
     pub listings: Mutex<usize>,
     /// Which machines were taken away.
     pub terminated: Mutex<Vec<String>>,
+    /// Whose listings do not come back yet, and how many wait.
+    pub held: Mutex<Option<&'static str>>,
+    pub waiting: Mutex<usize>,
     ahead: AtomicI64,
 }
 
@@ -215,7 +218,15 @@ impl Machines for Eyes {
     async fn list(&self) -> Result<Listing<Machine>, CloudError> {
         let at = self.shared.now();
         let mut items: Vec<Machine> = self.shared.machines.lock().unwrap().values().cloned().collect();
-        items.iter_mut().for_each(|machine| machine.read_at = at);
+        for machine in &mut items {
+            machine.read_at = at;
+        }
+        if *self.shared.held.lock().unwrap() == Some(self.name) {
+            *self.shared.waiting.lock().unwrap() += 1;
+            while *self.shared.held.lock().unwrap() == Some(self.name) {
+                crate::wait::look_again().await;
+            }
+        }
         Ok(Listing { items, complete: true, at })
     }
 

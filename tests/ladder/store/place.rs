@@ -40,6 +40,7 @@ impl Place {
     }
 
     /// Says in the output of a failure which of both it was.
+    #[allow(clippy::print_stderr, reason = "for whoever reads the failure")]
     pub async fn open(&self) -> Store {
         eprintln!("store: {}", self.kind());
         Store::open(&self.url).await.unwrap()
