@@ -17,9 +17,13 @@ const PATIENCE: Duration = Duration::from_mins(2);
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_share_the_work_and_both_show_all_of_it() {
     let place = Place::postgres().await;
-    let shared = Shared::new(1..=20);
+    let shared = Shared::new([]);
     let one = Replica::start("one", &place.url, &shared, limits(100, 100)).await;
     let two = Replica::start("two", &place.url, &shared, limits(100, 100)).await;
+    shared.open.lock().unwrap().extend(1..=20);
+    for (number, told) in (1..=20).zip([&one, &two].into_iter().cycle()) {
+        told.deliver(number, "opened").await;
+    }
     for replica in [&one, &two] {
         eventually("every environment is served by every gateway", PATIENCE, async || {
             let (ready, served) = (replica.ready().await, replica.served(1..=20));

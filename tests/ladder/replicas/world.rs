@@ -56,8 +56,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(open: std::ops::RangeInclusive<u64>) -> Arc<Self> {
-        Arc::new(Self { open: Mutex::new(open.collect()), ..Self::default() })
+    pub fn new(open: impl IntoIterator<Item = u64>) -> Arc<Self> {
+        Arc::new(Self { open: Mutex::new(open.into_iter().collect()), ..Self::default() })
     }
 
     /// Lets time pass at once.
