@@ -24,7 +24,7 @@ use kagero::domain::owned::Owned;
 use kagero::domain::policy::{AllowList, Labels, Limits, LinkBase, Pace, Policy};
 use kagero::domain::pull::{PullFacts, PullState};
 use kagero::domain::time::Timestamp;
-use kagero::forge::budget::{WriteBudget, WriteLimits};
+use kagero::forge::budget::WriteLimits;
 use kagero::forge::{DeploymentStatus, FailedDelivery, Forge, ForgeError, RepoRef};
 use kagero::gateway::route::RouteTable;
 use kagero::store::Store;
@@ -66,7 +66,7 @@ async fn watch(size: usize) {
         policy: ArcSwap::from_pointee(policy()),
         secrets: BTreeMap::new(),
         holder: "bench".to_owned(),
-        writes: Mutex::new(WriteBudget::new(WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() })),
+        writes: WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() },
     };
     let began = Instant::now();
     let controller = Controller::start(world, Tuning::default()).await.unwrap();

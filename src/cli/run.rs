@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -33,9 +33,8 @@ use crate::domain::assignment::SandboxLevel;
 use crate::domain::id::SeedName;
 use crate::domain::policy::{Engine, Policy};
 use crate::domain::server_address::ServerAddress;
-use crate::domain::step::Step;
 use crate::forge::Forge as _;
-use crate::forge::budget::{WriteBudget, WriteLimits};
+use crate::forge::budget::WriteLimits;
 use crate::forge::github::{Github, GithubConfig};
 use crate::gateway::{Front, Gateway, GatewayConfig, GatewayHandle, RouteTable, Scheme};
 use crate::http::intake;
@@ -44,7 +43,7 @@ use crate::http::webhook::{self, Intake, Limits};
 use crate::http::{auth, router};
 use crate::seed::golden::{Golden, SeedFormat as GoldenFormat};
 use crate::seed::role::RoleLimits;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// How long answers under way may take to end at a stop.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
@@ -100,10 +99,9 @@ impl Running {
         let state_dir = prepare_state_dir(&server.state_dir)?;
         let holder = StateHolder::take(&state_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let StoreAddress::Sqlite { path } = &server.store;
-        let store =
-            Store::open(&format!("sqlite:{}", path.display())).await.context("the store could not be opened")?;
+        let store = open_store(server).await?;
         let secret = InstallSecret::load(&state_dir)?;
+        store.belong_to(&secret.digest()).await.context("the store cannot be used with this state_dir")?;
         let policy = policy(server, &state_dir);
         let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
         let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
@@ -129,7 +127,8 @@ impl Running {
             policy: ArcSwap::from_pointee(policy),
             secrets: server.secrets.iter().map(|(name, secret)| (name.clone(), secret.value.clone())).collect(),
             holder: format!("{}-{}", std::process::id(), hex::encode(rand::random::<[u8; 4]>())),
-            writes: Mutex::new(write_budget(&store).await.context("the store could not be read")?),
+            // The pause between two edits of one comment is the plan's; here only the totals count.
+            writes: WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() },
         };
         let tuning = Tuning { resync: around.resync, ..Tuning::default() };
         let controller = Controller::start(world, tuning).await.context("the controller could not be started")?;
@@ -192,12 +191,12 @@ impl Running {
     }
 }
 
-/// What may still be written on GitHub: what was written before a restart counts too. The pause between two edits
-/// of one comment is the plan's; here only the totals count.
-async fn write_budget(store: &Store) -> Result<WriteBudget, StoreError> {
-    let limits = WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() };
-    let most = u32::try_from(limits.per_hour).unwrap_or(u32::MAX);
-    Ok(WriteBudget::resume(limits, store.last_calls(&Step::WRITING, most).await?))
+async fn open_store(server: &Server) -> anyhow::Result<Store> {
+    let opened = match &server.store {
+        StoreAddress::Sqlite { path } => Store::open(&format!("sqlite:{}", path.display())).await,
+        StoreAddress::Postgres { url } => Store::open(url.expose_secret()).await,
+    };
+    opened.context("the store could not be opened")
 }
 
 /// Makes the state directory, readable by its owner only, and gives its canonical path.

@@ -50,13 +50,15 @@ pub static DOMAIN: TextRule = line(
 );
 /// The store.
 pub static STORE: TextRule = TextRule {
-    expected: "sqlite:<path>, or postgres://<user>@<host>/<database>",
-    pattern: Some("^(sqlite|postgres|postgresql):."),
+    expected: "sqlite:<path>, postgres://<user>@<host>/<database>, or a reference to a secret that holds such an \
+               address: file:<path> or env:<NAME>",
+    pattern: Some("^(sqlite|postgres|postgresql|file|env):."),
     accept: |text| {
         text.strip_prefix("sqlite:").is_some_and(|path| !path.trim_start_matches('/').is_empty() && !path.contains('?'))
             || ["postgres://", "postgresql://"]
                 .iter()
                 .any(|scheme| text.starts_with(scheme) && Url::parse(text).is_ok())
+            || (text.starts_with("file:") || text.starts_with("env:")) && secret::Reference::parse(text).is_some()
     },
     longest: 1_000,
     lines: Lines::One,

@@ -62,13 +62,26 @@ impl Backlog {
         self.read_up_to
     }
 
+    /// Every delivery that waits for a look or is being looked at.
+    pub fn seqs(&self) -> Vec<i64> {
+        self.entries.values().flat_map(|entry| &entry.seqs).copied().collect()
+    }
+
+    /// How many targets have not been looked at in vain before.
+    pub fn fresh(&self) -> usize {
+        self.entries.values().filter(|entry| entry.failures == 0).count()
+    }
+
     /// A delivery tells of a target. It is due at once, unless an earlier look at it is waiting for its time.
     pub fn add(&mut self, target: Target, place: Option<Place>, seq: i64, now: Timestamp) {
         self.read_up_to = self.read_up_to.max(seq);
         let new = || Entry { place: None, seqs: Vec::new(), failures: 0, due: now, looking: false };
         let entry = self.entries.entry(target).or_insert_with(new);
         entry.place = place.or(entry.place.take());
-        entry.seqs.push(seq);
+        // One that was claimed again after the claim on it had expired is here already.
+        if !entry.seqs.contains(&seq) {
+            entry.seqs.push(seq);
+        }
     }
 
     /// The look that has been due the longest. Say what became of it by [`Backlog::done`].

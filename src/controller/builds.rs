@@ -19,6 +19,8 @@ pub struct Builds {
 struct Inner {
     building: BTreeSet<EnvKey>,
     waiting: Vec<EnvKey>,
+    /// Ended, and the store does not know yet.
+    over: BTreeSet<EnvKey>,
 }
 
 /// Whether a build may begin.
@@ -48,6 +50,7 @@ impl Builds {
             Turn::Now => {
                 inner.waiting.retain(|other| *other != key);
                 inner.building.insert(key);
+                inner.over.remove(&key);
             }
             Turn::Later if !inner.waiting.contains(&key) => inner.waiting.push(key),
             Turn::Later => {}
@@ -70,7 +73,28 @@ impl Builds {
         let mut inner = self.lock();
         let waited = inner.waiting.iter().position(|other| *other == key).map(|place| inner.waiting.remove(place));
         let built = inner.building.remove(&key);
+        if built {
+            inner.over.insert(key);
+        }
         if waited.is_some() || built { inner.waiting.first().copied() } else { None }
+    }
+
+    /// Whether a build has ended, and that was not noted yet.
+    pub fn is_over(&self, key: EnvKey) -> bool {
+        self.lock().over.contains(&key)
+    }
+
+    /// The end of a build was noted.
+    pub fn noted(&self, key: EnvKey) {
+        self.lock().over.remove(&key);
+    }
+
+    /// Another replica was faster: these build, and this one waits before all others.
+    pub fn correct(&self, key: EnvKey, building: impl IntoIterator<Item = EnvKey>) {
+        let mut inner = self.lock();
+        inner.building = building.into_iter().filter(|builder| *builder != key).collect();
+        inner.waiting.retain(|other| *other != key);
+        inner.waiting.insert(0, key);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -102,6 +126,20 @@ mod tests {
         assert_eq!(builds.rests(key(2)), Some(key(5)));
         assert_eq!(builds.peek(key(5), 2), Turn::Now);
         assert_eq!(builds.rests(key(9)), None);
+    }
+
+    #[test]
+    fn a_turn_that_another_replica_has_taken_is_waited_for_and_an_end_is_noted_once() {
+        let builds = Builds::default();
+        assert_eq!(builds.ask(key(1), 1), Turn::Now);
+        builds.correct(key(1), [key(7)]);
+        assert_eq!(builds.ask(key(1), 1), Turn::Later);
+        assert_eq!(builds.ask(key(2), 1), Turn::Later);
+        assert_eq!(builds.rests(key(7)), Some(key(1)));
+        assert!(builds.is_over(key(7)) && !builds.is_over(key(1)));
+        builds.noted(key(7));
+        assert!(!builds.is_over(key(7)));
+        assert_eq!(builds.ask(key(1), 1), Turn::Now);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::fleet::Fleet;
 use super::pass::{self, Outcome, PassError};
 use super::ports::World;
 use super::state::Memory;
-use super::{Desk, intake, resync};
+use super::{Desk, intake, replicas, resync};
 use crate::domain::id::EnvKey;
 use crate::store::StoreError;
 
@@ -111,6 +111,11 @@ impl Engine {
     /// Looks at what arrives, for ever.
     pub(super) async fn take_in(&self) {
         intake::run(&self.world, &self.memory).await;
+    }
+
+    /// Looks at what other replicas change, for ever.
+    pub(super) async fn heed(&self) {
+        replicas::heed(&self.world, &self.memory).await;
     }
 
     async fn run(&self, key: EnvKey) {

@@ -42,6 +42,9 @@ pub enum StepError {
     /// No write on GitHub is due before that long.
     #[error("GitHub's write budget is used up for {} s", .0.as_secs())]
     Budget(Duration),
+    /// Another replica has taken the last turn at building.
+    #[error("every turn at building is taken (limits.builds); it has to wait")]
+    NoTurn,
     /// The repository has not been read yet.
     #[error("the repository has not been read yet")]
     UnknownRepository,
@@ -79,7 +82,7 @@ pub async fn step(world: &World, lease: &Lease, known: &Known, step: &Step) -> R
         Step::Enroll { generation, hosts } => {
             let ledger = enrolled(known, *generation, hosts, now);
             tracing::info!(env.key = %lease.key, env.uid = %known.uid, env.generation = generation.0, "environment enrolled");
-            Ok(world.store.enroll(lease, &ledger).await?)
+            Ok(world.store.admit(lease, &ledger, &world.policy.load().limits).await?)
         }
         Step::Note { hosts } => Ok(world.store.enroll(lease, &noted(known, hosts, now)).await?),
         Step::LaunchMachine { intent, tags } => {
@@ -99,6 +102,9 @@ pub async fn step(world: &World, lease: &Lease, known: &Known, step: &Step) -> R
         }
         Step::Retire { token } => Ok(world.store.answer(lease, token, &Answer::Retired).await?),
         Step::Assign { intent, agent, task, database } => {
+            if !world.store.take_build(lease, world.policy.load().limits.builds, now).await? {
+                return Err(StepError::NoTurn);
+            }
             let assignment = fill_in(world, known, task, database.as_ref()).await?;
             world.store.record_intent(lease, intent).await?;
             assign(world, lease, intent, agent, &assignment).await

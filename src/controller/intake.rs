@@ -22,13 +22,16 @@ use crate::forge::{ForgeErrorKind, RepoRef};
 use crate::store::{StoreError, StoredDelivery};
 
 /// Rows read at once.
-const BATCH: u32 = 200;
+const BATCH: u32 = 100;
+
+/// Targets at hand beyond which no more deliveries are read.
+const AT_HAND: usize = 64;
 
 /// Targets looked at at once.
 const PARALLEL: usize = 8;
 
-/// Between two looks at an inbox that nobody has announced anything in.
-const TICK: Duration = Duration::from_mins(1);
+/// Between two looks at an inbox that nobody has announced anything in, and between two prolongations of our claims.
+const TICK: Duration = Duration::from_secs(20);
 
 /// How long a delivery is kept after it was processed: GitHub sends one again for three days at the most, and it is
 /// then known to have been processed.
@@ -46,9 +49,17 @@ pub async fn run(world: &World, memory: &Memory) {
     let mut backlog = Backlog::default();
     let mut looks = FuturesUnordered::new();
     let mut unread = true;
+    let mut kept_at = world.clock.now();
     loop {
         let mut wait = TICK;
-        if unread {
+        if world.clock.now().since(kept_at) >= TICK {
+            kept_at = world.clock.now();
+            if let Err(error) = world.store.inbox().keep_claims(&backlog.seqs(), &world.holder, kept_at).await {
+                tracing::warn!(error = %crate::telemetry::chain(&error), "others may look at the same deliveries");
+            }
+        }
+        // Another replica may have time for what is too much for this one.
+        if unread && backlog.fresh() < AT_HAND {
             match read(world, &mut backlog).await {
                 Ok(Remaining::Some) => wait = Duration::ZERO,
                 Ok(Remaining::None) => unread = false,
@@ -96,8 +107,8 @@ enum Remaining {
 
 /// Adds what has arrived.
 async fn read(world: &World, backlog: &mut Backlog) -> Result<Remaining, StoreError> {
-    let pending = world.store.inbox().pending_after(backlog.read_up_to(), BATCH).await?;
     let now = world.clock.now();
+    let pending = world.store.inbox().claim(backlog.read_up_to(), &world.holder, BATCH, now).await?;
     for delivery in &pending {
         let (target, place) = target(delivery);
         backlog.add(target, place, delivery.seq, now);

@@ -18,6 +18,7 @@ mod pass;
 mod ports;
 mod queue;
 mod refresh;
+mod replicas;
 mod resync;
 mod routes;
 mod seats;
@@ -78,6 +79,8 @@ impl Controller {
         }
         let taking = engine.clone();
         tasks.spawn(until(stop.clone(), async move { taking.take_in().await }));
+        let heeding = engine.clone();
+        tasks.spawn(until(stop.clone(), async move { heeding.heed().await }));
         let listing = engine.clone();
         tasks.spawn(until(stop.clone(), async move {
             loop {

@@ -4,7 +4,6 @@
 //! with something to do takes the lease, reads the store again and decides again before it acts.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -14,6 +13,7 @@ use super::decide::{self, Decision, Known, Recalled};
 use super::execute::{self, StepError};
 use super::observe;
 use super::ports::World;
+use super::replicas;
 use super::routes;
 use super::state::{Memory, Silence};
 use crate::domain::assignment::RolloutPhase;
@@ -70,9 +70,11 @@ impl PassError {
 
 /// Runs one pass.
 pub async fn run(world: &World, memory: &Memory, key: EnvKey) -> Result<Outcome, PassError> {
+    let looked_at = world.clock.now();
     let known = decide::load(world, key).await?;
     let seen = observe(world, memory, &known).await;
     let decision = decide(world, memory, &known, &seen);
+    replicas::end_build(world, memory, key, looked_at).await?;
     routes::publish(world, memory, &known, &seen, &decision);
     if decision.plan.steps.is_empty() && decision.sayings.steps.is_empty() {
         memory.note_motion(key, !decision.plan.waiting.is_empty());
@@ -84,14 +86,25 @@ pub async fn run(world: &World, memory: &Memory, key: EnvKey) -> Result<Outcome,
         return Ok(Outcome::Again(world.policy.load().pace.busy));
     };
     // A pass that panics gives its lease back: its environment would wait for the lease to expire.
-    let outcome = AssertUnwindSafe(act(world, memory, &lease, &seen)).catch_unwind().await;
+    let outcome = AssertUnwindSafe(act(world, memory, &lease, &known, &seen)).catch_unwind().await;
     world.store.release_lease(&lease).await?;
     outcome.unwrap_or(Err(PassError::Panicked))
 }
 
 /// Decides again under the lease and acts.
-async fn act(world: &World, memory: &Memory, lease: &Lease, seen: &Observed) -> Result<Outcome, PassError> {
+async fn act(
+    world: &World,
+    memory: &Memory,
+    lease: &Lease,
+    before: &Known,
+    seen: &Observed,
+) -> Result<Outcome, PassError> {
     let known = decide::load(world, lease.key).await?;
+    if known.ledger != before.ledger {
+        // Another replica has acted since we looked: what we saw is older than what we would act on.
+        memory.note_change(lease.key, world.clock.now());
+        return Ok(Outcome::Again(Duration::ZERO));
+    }
     let decision = decide(world, memory, &known, seen);
     memory.note_motion(lease.key, true);
     let mut failed = None;
@@ -103,6 +116,9 @@ async fn act(world: &World, memory: &Memory, lease: &Lease, seen: &Observed) -> 
         }
         let error = match done {
             Ok(Ok(())) => continue,
+            Ok(Err(source)) if replicas::was_overtaken(world, memory, lease.key, &source).await? => {
+                return Ok(Outcome::Again(world.policy.load().pace.busy));
+            }
             Ok(Err(source)) => PassError::Step { step: step.kind(), source },
             Err(_) => PassError::Panicked,
         };
@@ -304,7 +320,11 @@ pub async fn observe(world: &World, memory: &Memory, known: &Known) -> Observed 
         };
     }
     let tolerance = if memory.is_in_motion(key) { policy.pace.busy } else { policy.pace.idle / 3 };
-    let snapshot = world_snapshot(memory, key, tolerance).await;
+    // Whoever asked for something last: a listing that began before says nothing about it.
+    let asked = known.ledger.iter().flat_map(|ledger| &ledger.intents).map(|intent| intent.asked_at).max();
+    let asked = asked.map(|at| at.min(world.clock.now().minus(Duration::from_millis(1))));
+    let changed = memory.last_change(key).max(asked.unwrap_or_default());
+    let snapshot = memory.fleet.snapshot(changed, tolerance).await;
     let machines = observe::machines(&snapshot, &known.uid, known.ledger.as_ref(), &policy);
     let databases = observe::databases(&snapshot, &known.uid, known.ledger.as_ref(), &policy);
     let agent = match &machines {
@@ -361,10 +381,6 @@ fn building(known: &Known, plan: &Plan, seen: &Observed) -> Building {
             Some(RolloutPhase::Healthy | RolloutPhase::Degraded | RolloutPhase::Failed(_)) | None => Building::None,
         },
     }
-}
-
-async fn world_snapshot(memory: &Memory, key: EnvKey, tolerance: Duration) -> Arc<super::fleet::Snapshot> {
-    memory.fleet.snapshot(memory.last_change(key), tolerance).await
 }
 
 /// Where the agent of the machine that the environment works with is asked.

@@ -1,7 +1,7 @@
 //! What the controller reaches the world through, apart from the adapters' own traits.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,9 +16,9 @@ use crate::domain::assignment::{AgentStatus, Assignment};
 use crate::domain::id::{EnvKey, EnvUid, HostLabel, ServiceName};
 use crate::domain::policy::Policy;
 use crate::forge::Forge;
-use crate::forge::budget::WriteBudget;
+use crate::forge::budget::{WriteBudget, WriteLimits};
 use crate::gateway::route::RouteTable;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Lines of a log as they come.
 pub type LogLines = BoxStream<'static, Result<LogLine, String>>;
@@ -77,13 +77,15 @@ pub struct World {
     pub secrets: BTreeMap<String, SecretString>,
     /// This process, as the holder of leases.
     pub holder: String,
-    /// What may still be written on GitHub.
-    pub writes: Mutex<WriteBudget>,
+    /// What may be written on GitHub, by all replicas together.
+    pub writes: WriteLimits,
 }
 
 impl World {
     /// Takes one write from the budget, or says how long to wait.
-    pub fn take_write(&self, key: EnvKey) -> Result<(), Duration> {
-        self.writes.lock().unwrap_or_else(PoisonError::into_inner).take(key, self.clock.now())
+    pub async fn take_write(&self, key: EnvKey) -> Result<Result<(), Duration>, StoreError> {
+        let now = self.clock.now();
+        let judge = |written| WriteBudget::resume(self.writes, written).take(key, now);
+        self.store.take_write(key, now, WriteBudget::WINDOW, judge).await
     }
 }

@@ -13,7 +13,9 @@ use crate::domain::id::{EnvKey, RepoId};
 use crate::domain::pull::PullState;
 use crate::domain::time::Timestamp;
 use crate::forge::{ForgeErrorKind, RepoRef};
+use crate::store::StoreError;
 
+const RESYNC_MARK: &str = "resync.began_at";
 const DELIVERIES_MARK: &str = "deliveries.checked_until";
 
 /// GitHub keeps deliveries for three days.
@@ -27,6 +29,31 @@ const DELIVERY_GRACE: Duration = Duration::from_mins(1);
 
 /// Everything once. Each part stands alone: one that fails is logged and the rest goes on.
 pub async fn all(world: &World, memory: &Memory) {
+    match is_done_by_another(world, memory).await {
+        Ok(false) => from_github(world, memory).await,
+        Ok(true) => tracing::debug!("another replica has looked at GitHub"),
+        Err(error) => report("finding out whether another replica has looked", &error.into()),
+    }
+    match world.store.unreleased().await {
+        Ok(ledgers) => ledgers.iter().for_each(|ledger| memory.queue.wake(ledger.key)),
+        Err(error) => tracing::error!(error = %error, "the store could not be read; trying again at the next resync"),
+    }
+}
+
+/// Whether another replica has begun to look since this one last came here: then once is enough. A replica that
+/// starts looks by itself.
+async fn is_done_by_another(world: &World, memory: &Memory) -> Result<bool, StoreError> {
+    let now = world.clock.now();
+    let before = memory.resyncs(now);
+    let newest = world.store.mark(RESYNC_MARK).await?.map(Timestamp);
+    if before.is_some_and(|before| newest.is_some_and(|newest| newest > before)) {
+        return Ok(true);
+    }
+    world.store.set_mark(RESYNC_MARK, now.0).await?;
+    Ok(false)
+}
+
+async fn from_github(world: &World, memory: &Memory) {
     let repos = match repositories(world).await {
         Ok(repos) => repos,
         Err(error) => {
@@ -41,10 +68,6 @@ pub async fn all(world: &World, memory: &Memory) {
     }
     if let Err(error) = deliveries(world, memory).await {
         report("listing failed deliveries", &error);
-    }
-    match world.store.unreleased().await {
-        Ok(ledgers) => ledgers.iter().for_each(|ledger| memory.queue.wake(ledger.key)),
-        Err(error) => tracing::error!(error = %error, "the store could not be read; trying again at the next resync"),
     }
 }
 

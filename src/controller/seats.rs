@@ -68,6 +68,14 @@ impl Seats {
         if freed || left { inner.waiting.keys().copied().collect() } else { Vec::new() }
     }
 
+    /// Others were let in by other replicas: these hold seats. Who was let in here and is not among them asks again.
+    pub fn correct(&self, holders: impl IntoIterator<Item = EnvKey>) {
+        let mut inner = self.lock();
+        inner.held = holders.into_iter().collect();
+        let Inner { held, waiting } = &mut *inner;
+        waiting.retain(|key, _| !held.contains(key));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

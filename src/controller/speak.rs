@@ -23,7 +23,7 @@ pub(super) async fn write(world: &World, lease: &Lease, known: &Known, step: &St
         said.know(sha, found.first().copied());
         return Ok(world.store.put_said(lease, &said).await?);
     }
-    let mut pen = Pen::taken(world, lease)?;
+    let mut pen = Pen::taken(world, lease).await?;
     // Before the call: whoever comes after a crash must know that GitHub may show something else than was noted.
     said.doubt(step);
     world.store.put_said(lease, &said).await?;
@@ -45,15 +45,15 @@ struct Pen<'a> {
 }
 
 impl<'a> Pen<'a> {
-    fn taken(world: &'a World, lease: &'a Lease) -> Result<Self, StepError> {
-        world.take_write(lease.key).map_err(StepError::Budget)?;
+    async fn taken(world: &'a World, lease: &'a Lease) -> Result<Self, StepError> {
+        world.take_write(lease.key).await?.map_err(StepError::Budget)?;
         Ok(Self { world, lease, paid: true })
     }
 
     /// For one write.
-    fn forge(&mut self) -> Result<&'a dyn Forge, StepError> {
+    async fn forge(&mut self) -> Result<&'a dyn Forge, StepError> {
         if !std::mem::take(&mut self.paid) {
-            self.world.take_write(self.lease.key).map_err(StepError::Budget)?;
+            self.world.take_write(self.lease.key).await?.map_err(StepError::Budget)?;
         }
         Ok(self.world.forge.as_ref())
     }
@@ -87,7 +87,7 @@ async fn converge(
             let found = world.forge.deployments(repo, sha, payload).await?;
             let id = match found.first() {
                 Some(id) => *id,
-                None => pen.forge()?.create_deployment(repo, sha, payload).await?,
+                None => pen.forge().await?.create_deployment(repo, sha, payload).await?,
             };
             said.know(sha, Some(id));
         }
@@ -98,7 +98,7 @@ async fn converge(
                 environment_url: url.clone(),
                 log_url: log_url.clone(),
             };
-            match pen.forge()?.set_deployment(repo, *id, &status).await {
+            match pen.forge().await?.set_deployment(repo, *id, &status).await {
                 Ok(()) => {}
                 // Deleted by a person: there is nothing left to keep up to date.
                 Err(error) if error.kind == ForgeErrorKind::NotFound => {
@@ -133,13 +133,13 @@ async fn comment(
     let found = forge.sticky_comments(repo, number, &marker).await?;
     // The noted one may be so young that the list does not show it yet.
     for kept in noted.map(|noted| noted.id).into_iter().chain(found.clone()) {
-        match pen.forge()?.edit_comment(repo, kept, body).await {
+        match pen.forge().await?.edit_comment(repo, kept, body).await {
             Ok(()) => return delete_others(pen, repo, found, kept).await,
             Err(error) if error.kind == ForgeErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let made = pen.forge()?.create_comment(repo, number, body).await?;
+    let made = pen.forge().await?.create_comment(repo, number, body).await?;
     // Another writer may have been as quick: the oldest stays, on every side.
     let all = forge.sticky_comments(repo, number, &marker).await?;
     let oldest = all.first().copied().unwrap_or(made);
@@ -148,7 +148,7 @@ async fn comment(
 
 async fn delete_others(pen: &mut Pen<'_>, repo: &RepoRef, all: Vec<u64>, kept: u64) -> Result<u64, StepError> {
     for extra in all.into_iter().filter(|id| *id != kept) {
-        pen.forge()?.delete_comment(repo, extra).await?;
+        pen.forge().await?.delete_comment(repo, extra).await?;
     }
     Ok(kept)
 }

@@ -28,6 +28,8 @@ pub struct Memory {
     notes: Mutex<HashMap<EnvKey, Note>>,
     /// How often deliveries have been asked for again, by their guid.
     redelivered: Mutex<HashMap<String, u32>>,
+    /// When this replica last came to its resync.
+    resync: Mutex<Option<Timestamp>>,
     /// Environments known at the start whose routes have not been published yet.
     unpublished: Mutex<BTreeSet<EnvKey>>,
     /// Digests of the configuration on branches that pull requests are based on.
@@ -76,6 +78,7 @@ impl Memory {
             fleet,
             notes: Mutex::default(),
             redelivered: Mutex::default(),
+            resync: Mutex::default(),
             unpublished: Mutex::default(),
             bases: Mutex::default(),
         }
@@ -198,6 +201,11 @@ impl Memory {
         let times = redelivered.entry(guid.to_owned()).or_default();
         *times += 1;
         *times - 1
+    }
+
+    /// Comes to a resync: when it did so before.
+    pub fn resyncs(&self, now: Timestamp) -> Option<Timestamp> {
+        self.resync.lock().unwrap_or_else(PoisonError::into_inner).replace(now)
     }
 
     /// These are to be published before the route table is complete.

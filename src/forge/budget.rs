@@ -41,6 +41,9 @@ pub struct WriteBudget {
 }
 
 impl WriteBudget {
+    /// Writes longer ago than this do not count.
+    pub const WINDOW: Duration = HOUR;
+
     /// An unused budget.
     pub fn new(limits: WriteLimits) -> Self {
         Self { limits, recent: VecDeque::new(), last: HashMap::new() }

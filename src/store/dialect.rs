@@ -36,6 +36,37 @@ impl Dialect {
         }
     }
 
+    /// Makes a transaction wait until no other is in that line, and keeps others out until its end. SQLite has one
+    /// writer anyway.
+    pub(super) fn line_up(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some("SELECT pg_advisory_xact_lock($1, $2)"),
+        }
+    }
+
+    /// Announces something to the other replicas when the transaction is committed. A SQLite file has no others.
+    pub(super) fn announce(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some("SELECT pg_notify($1, $2)"),
+        }
+    }
+
+    /// Claims deliveries that nobody works on, without waiting for those who claim at the same time. A SQLite file has
+    /// one controller.
+    pub(super) fn claim(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some(
+                "UPDATE inbox SET claimed_by = $1, claimed_until = $2 WHERE seq IN
+                 (SELECT seq FROM inbox WHERE processed_at IS NULL AND (claimed_until IS NULL OR claimed_until <= $3)
+                  ORDER BY seq LIMIT $4 FOR UPDATE SKIP LOCKED)
+                 RETURNING seq, guid, event, body, size, received_at",
+            ),
+        }
+    }
+
     /// Fills the two type names in that differ.
     pub(super) fn migration(self, sql: &str) -> String {
         let (serial, bytes) = match self {

@@ -35,6 +35,14 @@ pub enum StoreError {
         /// What the driver said.
         source: Arc<sqlx::Error>,
     },
+    /// The database does not let us in, or not do this.
+    #[error("{doing}: the database refuses: {why}; check user, password, database and certificates of store.url")]
+    Denied {
+        /// What was attempted.
+        doing: &'static str,
+        /// What it said.
+        why: String,
+    },
     /// The disk is full: nothing was written.
     #[error("{doing}: the database's disk is full, nothing was written; free or add space, no restart is needed")]
     Full {
@@ -43,8 +51,20 @@ pub enum StoreError {
         /// What the driver said.
         source: Arc<sqlx::Error>,
     },
+    /// Every seat is taken, as replicas together count them: nothing was written.
+    #[error("environment {key}: every seat is taken (limits.environments, limits.per_repository); it has to wait")]
+    NoSeat {
+        /// Who wanted one.
+        key: EnvKey,
+    },
+    /// The store belongs to an installation with another secret.
+    #[error(
+        "the store goes with the secret of another state_dir: what was made with that one cannot be reached with this \
+         one; start with that state_dir (restore its file `secret` from the backup), or give this one a store of its own"
+    )]
+    Foreign,
     /// Another process has the file.
-    #[error("{} is in use by {holder}; stop it first, or give this controller another store", path.display())]
+    #[error("{} is in use by {holder}; stop it first, or give this controller another one", path.display())]
     Locked {
         /// The database file.
         path: PathBuf,
@@ -112,21 +132,31 @@ impl<T> Doing<T> for Result<T, sqlx::Error> {
 pub(super) fn classify(doing: &'static str, error: sqlx::Error) -> StoreError {
     enum Kind {
         Unavailable,
+        Denied,
         Full,
         Damaged,
         Bug,
     }
     let kind = match &error {
+        sqlx::Error::Tls(_) => Kind::Denied,
+        // So a certificate arrives that is not believed.
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Kind::Denied,
         sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::BeginFailed
         | sqlx::Error::WorkerCrashed => Kind::Unavailable,
         sqlx::Error::Database(database) => match database.code().as_deref() {
             Some("53100") => Kind::Full,
+            // A server that has become a standby or was made read-only; a transaction that the server gave up.
+            Some("25006" | "25P03" | "25P04") => Kind::Unavailable,
+            // No right to do it.
+            Some("42501") => Kind::Denied,
             Some(code) if code.len() == 5 => match &code[..2] {
+                // Connections, resources, the operator, the system, deadlocks and other rollbacks, locks.
                 "08" | "53" | "57" | "58" | "40" | "55" => Kind::Unavailable,
+                // Wrong password or user; no such database.
+                "28" | "3D" => Kind::Denied,
                 "XX" => Kind::Damaged,
                 _ => Kind::Bug,
             },
@@ -146,6 +176,7 @@ pub(super) fn classify(doing: &'static str, error: sqlx::Error) -> StoreError {
     };
     match kind {
         Kind::Unavailable => StoreError::Unavailable { doing, source: Arc::new(error) },
+        Kind::Denied => StoreError::Denied { doing, why: error.to_string() },
         Kind::Full => StoreError::Full { doing, source: Arc::new(error) },
         Kind::Damaged => StoreError::Corrupt { table: "(any)", row: format!("({doing})"), why: error.to_string() },
         Kind::Bug => StoreError::Bug { doing, why: error.to_string() },

@@ -8,6 +8,7 @@
 //! Must not know: what deliveries mean.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::Row as _;
@@ -25,6 +26,9 @@ const COMPRESSION_LEVEL: i32 = 1;
 
 /// Larger bodies are compressed off the caller's thread.
 const LARGE_BODY: usize = 256 * 1024;
+
+/// How long a claim on a delivery lasts: so long nobody looks, if its replica dies.
+pub const CLAIMED: Duration = Duration::from_mins(1);
 
 /// Callers that may wait for the writer; further ones wait to be let in.
 const QUEUE: usize = 1_024;
@@ -140,14 +144,62 @@ impl Inbox {
         rows.iter().map(|row| read(row, doing)).collect()
     }
 
+    /// The oldest deliveries that nobody works on, for this holder: others leave them alone for [`CLAIMED`]. A store in a
+    /// file has one controller: what comes after the given number is its own anyway.
+    pub async fn claim(
+        &self,
+        after: i64,
+        holder: &str,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<StoredDelivery>, StoreError> {
+        let doing = "claiming deliveries";
+        let Some(sql) = self.db.dialect.claim() else { return self.pending_after(after, limit).await };
+        let rows = sqlx::query(sql)
+            .bind(holder)
+            .bind(now.plus(CLAIMED).0)
+            .bind(now.0)
+            .bind(i64::from(limit))
+            .fetch_all(&self.db.writer)
+            .await
+            .doing(doing)?;
+        let mut claimed = rows.iter().map(|row| read(row, doing)).collect::<Result<Vec<_>, _>>()?;
+        claimed.sort_by_key(|delivery| delivery.seq);
+        Ok(claimed)
+    }
+
+    /// Prolongs what the holder has claimed and still works on.
+    pub async fn keep_claims(&self, seqs: &[i64], holder: &str, now: Timestamp) -> Result<(), StoreError> {
+        let doing = "prolonging claims on deliveries";
+        if self.db.dialect.claim().is_none() || seqs.is_empty() {
+            return Ok(());
+        }
+        let mut seqs = seqs.to_vec();
+        seqs.sort_unstable();
+        let mut transaction = Transaction::write(&self.db, doing).await?;
+        for seq in seqs {
+            sqlx::query("UPDATE inbox SET claimed_until = $1 WHERE seq = $2 AND claimed_by = $3")
+                .bind(now.plus(CLAIMED).0)
+                .bind(seq)
+                .bind(holder)
+                .execute(transaction.connection())
+                .await
+                .doing(doing)?;
+        }
+        transaction.commit(doing).await
+    }
+
     /// Marks deliveries as processed.
     pub async fn mark_processed(&self, seqs: &[i64], at: Timestamp) -> Result<(), StoreError> {
         let doing = "marking deliveries as processed";
+        let mut seqs = seqs.to_vec();
+        // In one order for all, as every lock on several rows.
+        seqs.sort_unstable();
         let mut transaction = Transaction::write(&self.db, doing).await?;
         for seq in seqs {
             sqlx::query("UPDATE inbox SET processed_at = $1 WHERE seq = $2 AND processed_at IS NULL")
                 .bind(at.0)
-                .bind(*seq)
+                .bind(seq)
                 .execute(transaction.connection())
                 .await
                 .doing(doing)?;

@@ -7,12 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use sqlx::Row as _;
 use sqlx::any::AnyRow;
-use sqlx::{AssertSqlSafe, Row as _};
 
-use super::error::{Doing as _, StoreError, classify, is_duplicate};
+use super::error::{Doing as _, StoreError};
 use super::leases::Lease;
-use super::transaction::Transaction;
+use super::transaction::{Line, Transaction};
 use super::{Store, json};
 use crate::domain::id::EnvKey;
 use crate::domain::time::Timestamp;
@@ -114,12 +114,14 @@ impl Store {
             return Err(StoreError::Bug { doing, why: format!("no call has number {}", id.0) });
         };
         let kind: String = row.try_get(3).doing(doing)?;
+        // What an agent or a provider said may hold a NUL, which PostgreSQL takes for no text.
+        let outcome = outcome.replace('\0', "\u{fffd}");
         let entry = Entry {
             begin_id: Some(id.0),
             key: json::key(doing, &row)?,
             fence: row.try_get(2).doing(doing)?,
             kind: &kind,
-            content: outcome,
+            content: &outcome,
             at: at.0,
         };
         append(transaction, &entry, doing).await?;
@@ -141,22 +143,6 @@ impl Store {
         .await
         .doing(doing)?;
         rows.iter().map(|row| read(row, doing)).collect()
-    }
-
-    /// When and for whom the last calls of these kinds began, newest first.
-    pub async fn last_calls(&self, kinds: &[&str], most: u32) -> Result<Vec<(EnvKey, Timestamp)>, StoreError> {
-        let doing = "reading the last calls in the journal";
-        let wanted: Vec<String> = (2..).take(kinds.len()).map(|place| format!("${place}")).collect();
-        let sql = format!(
-            "SELECT repo, pr, at FROM journal WHERE begin_id IS NULL AND kind IN ({}) ORDER BY seq DESC LIMIT $1",
-            wanted.join(", ")
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(i64::from(most));
-        for kind in kinds {
-            query = query.bind((*kind).to_owned());
-        }
-        let rows = query.fetch_all(&self.db().reader).await.doing(doing)?;
-        rows.iter().map(|row| Ok((json::key(doing, row)?, Timestamp(row.try_get(2).doing(doing)?)))).collect()
     }
 
     /// Follows the chain from its beginning.
@@ -202,6 +188,7 @@ impl Store {
 }
 
 async fn append(mut transaction: Transaction, entry: &Entry<'_>, doing: &'static str) -> Result<JournalId, StoreError> {
+    transaction.line_up(Line::Journal, doing).await?;
     let tail = sqlx::query("SELECT hash FROM journal ORDER BY seq DESC LIMIT 1")
         .fetch_optional(transaction.connection())
         .await
@@ -210,7 +197,7 @@ async fn append(mut transaction: Transaction, entry: &Entry<'_>, doing: &'static
         Some(row) => row.try_get(0).doing(doing)?,
         None => GENESIS.to_owned(),
     };
-    let inserted = sqlx::query(
+    let seq = sqlx::query(
         "INSERT INTO journal (begin_id, repo, pr, fence, kind, content, at, previous, hash)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING seq",
     )
@@ -224,15 +211,10 @@ async fn append(mut transaction: Transaction, entry: &Entry<'_>, doing: &'static
     .bind(previous.as_str())
     .bind(entry.hash(&previous))
     .fetch_one(transaction.connection())
-    .await;
-    let seq = match inserted {
-        Ok(row) => row.try_get(0).doing(doing)?,
-        // Another replica has appended to the same row in the meantime: the chain does not fork, try again.
-        Err(error) if is_duplicate(&error) => {
-            return Err(StoreError::Unavailable { doing, source: std::sync::Arc::new(error) });
-        }
-        Err(error) => return Err(classify(doing, error)),
-    };
+    .await
+    .doing(doing)?
+    .try_get(0)
+    .doing(doing)?;
     transaction.commit(doing).await?;
     Ok(JournalId(seq))
 }

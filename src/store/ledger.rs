@@ -11,10 +11,11 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::error::{Doing as _, StoreError};
 use super::leases::Lease;
-use super::transaction::Transaction;
+use super::transaction::{Line, Transaction};
 use super::{Store, json};
 use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel, ServiceName};
 use crate::domain::ledger::{Answer, Host, Intent, Ledger, Left, Proof, Said, Standing, Token};
+use crate::domain::policy::Limits;
 use crate::domain::time::Timestamp;
 
 /// Which ledgers to read; `l` is the ledger's row.
@@ -73,6 +74,16 @@ impl Store {
     /// Writes the environment's row before anything else exists: a first one, or the next generation of a
     /// released one. Enrolling the present generation again changes its host names only.
     pub async fn enroll(&self, lease: &Lease, ledger: &Ledger) -> Result<(), StoreError> {
+        self.write_row(lease, ledger, None).await
+    }
+
+    /// As [`Store::enroll`], but a generation begins only while there are fewer environments that may hold resources
+    /// than are allowed. Counting them and adding one is one act, whichever replicas do it at the same time.
+    pub async fn admit(&self, lease: &Lease, ledger: &Ledger, limits: &Limits) -> Result<(), StoreError> {
+        self.write_row(lease, ledger, Some(limits)).await
+    }
+
+    async fn write_row(&self, lease: &Lease, ledger: &Ledger, limits: Option<&Limits>) -> Result<(), StoreError> {
         let doing = "enrolling an environment";
         let key = lease.key;
         if ledger.key != key {
@@ -91,6 +102,7 @@ impl Store {
             let wanted = i64::from(ledger.generation.0);
             if generation == wanted {
                 replace_hosts(&mut transaction, key, &ledger.hosts, doing).await?;
+                transaction.announce(key, doing).await?;
                 return transaction.commit(doing).await;
             }
             if generation > wanted {
@@ -102,6 +114,12 @@ impl Store {
                 let why = format!("environment {key}: generation {wanted} cannot begin, {generation} is {standing}");
                 return Err(bug(doing, why));
             }
+        }
+        if let Some(limits) = limits
+            && !has_room(&mut transaction, key, limits, doing).await?
+        {
+            transaction.rollback(doing).await?;
+            return Err(StoreError::NoSeat { key });
         }
         let (standing, standing_at) = standing_columns(ledger.standing);
         sqlx::query(
@@ -130,6 +148,7 @@ impl Store {
         for intent in &ledger.intents {
             upsert_intent(&mut transaction, key, i64::from(ledger.generation.0), intent, doing).await?;
         }
+        transaction.announce(key, doing).await?;
         transaction.commit(doing).await
     }
 
@@ -194,6 +213,7 @@ impl Store {
             transaction.rollback(doing).await?;
             return Err(not_enrolled(doing, lease.key));
         }
+        transaction.announce(lease.key, doing).await?;
         transaction.commit(doing).await
     }
 
@@ -247,6 +267,7 @@ impl Store {
             transaction.rollback(doing).await?;
             return Err(not_enrolled(doing, lease.key));
         }
+        transaction.announce(lease.key, doing).await?;
         transaction.commit(doing).await
     }
 
@@ -313,6 +334,27 @@ impl Store {
         transaction.commit(doing).await?;
         Ok(ledgers)
     }
+}
+
+/// Whether another environment may hold resources; until the transaction ends, nobody else finds out.
+async fn has_room(
+    transaction: &mut Transaction,
+    key: EnvKey,
+    limits: &Limits,
+    doing: &'static str,
+) -> Result<bool, StoreError> {
+    transaction.line_up(Line::Seats, doing).await?;
+    let row = sqlx::query(
+        "SELECT COUNT(*), COUNT(CASE WHEN repo = $1 THEN 1 END) FROM ledgers
+         WHERE standing <> 'released' AND NOT (repo = $1 AND pr = $2)",
+    )
+    .bind(key.repo.0.cast_signed())
+    .bind(key.pr.0.cast_signed())
+    .fetch_one(transaction.connection())
+    .await
+    .doing(doing)?;
+    let (all, of_repository): (i64, i64) = (row.try_get(0).doing(doing)?, row.try_get(1).doing(doing)?);
+    Ok(all < i64::from(limits.environments) && of_repository < i64::from(limits.per_repository))
 }
 
 async fn fetch(transaction: &mut Transaction, which: Which, sql: String) -> Result<Vec<sqlx::any::AnyRow>, StoreError> {

@@ -1,4 +1,4 @@
-//! One controller per SQLite file.
+//! One controller per SQLite file, and per state directory.
 //!
 //! Guarantees: whoever comes second is told who came first; the kernel frees the lock whatever happens to its
 //! holder, `kill -9` included.
@@ -12,11 +12,11 @@ use std::sync::{Mutex, PoisonError};
 use super::error::StoreError;
 
 /// The lock on `<file>.lock`, held until it is freed or the last user of the connections is gone.
-pub(super) struct FileLock(Mutex<Option<File>>);
+pub struct FileLock(Mutex<Option<File>>);
 
 impl FileLock {
-    /// Takes the lock next to the database file and writes our process id into it.
-    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+    /// Takes the lock next to a file and writes our process id into it.
+    pub fn take(path: &Path) -> Result<Self, StoreError> {
         let mut beside = path.as_os_str().to_owned();
         beside.push(".lock");
         let trouble = |error: std::io::Error| StoreError::Address {
@@ -47,7 +47,7 @@ impl FileLock {
 
     /// Frees the lock. Closing the file alone would not do: a process that is being started at this moment
     /// has a copy of the handle.
-    pub(super) fn free(&self) {
+    pub fn free(&self) {
         if let Some(file) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = file.unlock();
         }

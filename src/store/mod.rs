@@ -7,35 +7,42 @@
 //! (I10); an unreadable row is an error that names it; a schema newer than this program is left alone.
 //! Must not know: what the facts mean, GitHub, any cloud.
 
+mod builds;
 mod dialect;
 mod error;
 mod inbox;
 mod inbox_writer;
+mod installation;
 mod journal;
 mod json;
 mod leases;
 mod ledger;
 mod lock;
 mod marks;
+mod news;
 mod open;
+mod postgres;
 mod pulls;
 mod readings;
 mod repos;
 mod transaction;
+mod writes;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Mutex};
 
+use secrecy::SecretString;
 use sqlx::AnyPool;
 
 use dialect::Dialect;
 pub use error::StoreError;
-pub use inbox::{Accepted, Delivery, Inbox, InboxCounts, StoredDelivery};
+pub use inbox::{Accepted, CLAIMED, Delivery, Inbox, InboxCounts, StoredDelivery};
 pub use journal::{JournalCheck, JournalId, JournalRow};
 pub use leases::Lease;
 use lock::FileLock;
+pub use news::{Listener, News};
 pub use readings::Readings;
 
 /// Connections. On PostgreSQL both pools are one.
@@ -47,6 +54,10 @@ struct Db {
     reader: AnyPool,
     /// SQLite only.
     lock: Option<Arc<FileLock>>,
+    /// This opening of the store, among all that work on it.
+    replica: Arc<str>,
+    /// PostgreSQL only: where the server is.
+    server: Option<SecretString>,
 }
 
 /// The store. Clones share its connections.

@@ -1,34 +1,32 @@
 //! Opening and closing: address, lock, connections, migrations.
 //!
 //! Guarantees: a second controller on the same SQLite file is refused by name before it touches the file; the
-//! kernel frees the lock whatever happens to its holder. Migrations run in order, each in a transaction; a
-//! newer schema is refused before anything is written.
+//! kernel frees the lock whatever happens to its holder. Migrations run in order, each in a transaction, by one
+//! replica at a time; a newer schema is refused before anything is written.
 //! Must not know: tables, but for clearing leases that nobody can hold any more.
 
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions as _, Connection as _, SqlSafeStr as _};
+use sqlx::{AnyConnection, AssertSqlSafe, ConnectOptions as _, Connection as _, SqlSafeStr as _};
 
 use super::dialect::Dialect;
 use super::error::{Doing as _, StoreError, classify};
 use super::inbox::Inbox;
 use super::lock::FileLock;
-use super::{Db, Inner, Store};
+use super::{Db, Inner, Store, postgres};
 
 /// Every migration ever released, oldest first. A released one is never edited.
-pub(super) const MIGRATIONS: [(i64, &str, &str); 1] = [(1, "first", include_str!("migrations/0001_first.sql"))];
+pub(super) const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "first", include_str!("migrations/0001_first.sql")),
+    (2, "replicas", include_str!("migrations/0002_replicas.sql")),
+];
 
-/// Readers on SQLite; connections in all on PostgreSQL.
+/// Readers on SQLite.
 const READERS: u32 = 4;
-const CONNECTIONS: u32 = 16;
-
-/// How long a caller waits for a connection before the store counts as unavailable.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Opens `sqlite:<path>` or `postgres://…`. Makes the SQLite file and its directories.
@@ -39,10 +37,6 @@ impl Store {
             Some(("postgres" | "postgresql", _)) => open_postgres(url).await?,
             _ => return Err(address(url, "the scheme is not known")),
         };
-        if let Err(error) = migrate(&db).await {
-            db.close().await;
-            return Err(error);
-        }
         if db.lock.is_some() {
             // Nobody else has the file open, so no lease of before can be held by anyone.
             sqlx::query("UPDATE leases SET holder = NULL WHERE holder IS NOT NULL")
@@ -91,16 +85,16 @@ async fn open_sqlite(path: &str) -> Result<Db, StoreError> {
     // reason behind a time-out.
     let mut first = options.connect().await.doing("opening the store")?;
     set_up(&mut first).await.doing("opening the store")?;
-    first.close().await.doing("opening the store")?;
+    migrate(first, Dialect::Sqlite).await?;
     let writer = sqlite_pool(1).connect_lazy_with(options.clone());
     let reader = sqlite_pool(READERS).connect_lazy_with(options);
-    Ok(Db { dialect: Dialect::Sqlite, writer, reader, lock: Some(Arc::new(lock)) })
+    Ok(Db { dialect: Dialect::Sqlite, writer, reader, lock: Some(Arc::new(lock)), replica: replica(), server: None })
 }
 
 fn sqlite_pool(connections: u32) -> sqlx::pool::PoolOptions<sqlx::Any> {
     AnyPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(PATIENCE)
+        .acquire_timeout(postgres::PATIENCE)
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
@@ -115,25 +109,31 @@ async fn set_up(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
 }
 
 async fn open_postgres(url: &str) -> Result<Db, StoreError> {
-    let options = AnyConnectOptions::from_str(url)
-        .map_err(|error| address("postgres:…", &error.to_string()))?
-        .disable_statement_logging();
-    let pool: AnyPool = AnyPoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(PATIENCE)
-        .connect_with(options)
-        .await
-        .doing("opening the store")?;
-    Ok(Db { dialect: Dialect::Postgres, writer: pool.clone(), reader: pool, lock: None })
+    let doing = "opening the store";
+    let server = postgres::address(url)?;
+    let options = postgres::options(&server).doing(doing)?;
+    let first = options.connect().await.doing(doing)?;
+    migrate(first, Dialect::Postgres).await?;
+    let pool = postgres::pool(options);
+    let (writer, reader) = (pool.clone(), pool);
+    Ok(Db { dialect: Dialect::Postgres, writer, reader, lock: None, replica: replica(), server: Some(server) })
 }
 
-async fn migrate(db: &Db) -> Result<(), StoreError> {
+/// A name for this opening of the store.
+fn replica() -> Arc<str> {
+    hex::encode(rand::random::<[u8; 8]>()).into()
+}
+
+/// On a connection of its own: a migration may take longer than any statement of ours ever should.
+async fn migrate(mut connection: AnyConnection, dialect: Dialect) -> Result<(), StoreError> {
     let doing = "migrating the store";
     let migrations = MIGRATIONS.map(|(version, name, sql)| {
-        let sql = AssertSqlSafe(db.dialect.migration(sql)).into_sql_str();
+        let sql = AssertSqlSafe(dialect.migration(sql)).into_sql_str();
         Migration::new(version, name.into(), MigrationType::Simple, sql, false)
     });
-    match Migrator::with_migrations(migrations.into()).run(&db.writer).await {
+    let done = Migrator::with_migrations(migrations.into()).run(&mut connection).await;
+    connection.close().await.doing(doing)?;
+    match done {
         Ok(()) => Ok(()),
         Err(MigrateError::VersionMissing(found)) => {
             let known = MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or_default();

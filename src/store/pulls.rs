@@ -21,6 +21,9 @@ impl Store {
     pub async fn put_pulls(&self, readings: &[PullFacts]) -> Result<Vec<EnvKey>, StoreError> {
         let doing = "keeping readings of pull requests";
         let mut changed = Vec::new();
+        // In one order for all: two listings that are kept at the same time wait for each other, not both for both.
+        let mut readings: Vec<&PullFacts> = readings.iter().collect();
+        readings.sort_by_key(|facts| facts.key);
         let mut transaction = Transaction::write(self.db(), doing).await?;
         for facts in readings {
             let key = facts.key;
@@ -57,6 +60,9 @@ impl Store {
             .execute(transaction.connection())
             .await
             .doing(doing)?;
+        }
+        for key in &changed {
+            transaction.announce(*key, doing).await?;
         }
         transaction.commit(doing).await?;
         Ok(changed)
@@ -102,6 +108,7 @@ impl Store {
     /// Keeps a reading of the configuration, unless a newer one is known.
     pub async fn put_config(&self, key: EnvKey, facts: &ConfigFacts) -> Result<(), StoreError> {
         let doing = "keeping a configuration";
+        let mut transaction = Transaction::write(self.db(), doing).await?;
         sqlx::query(
             "INSERT INTO configs (repo, pr, facts, read_at) VALUES ($1, $2, $3, $4)
              ON CONFLICT (repo, pr) DO UPDATE SET facts = excluded.facts, read_at = excluded.read_at
@@ -111,10 +118,11 @@ impl Store {
         .bind(key.pr.0.cast_signed())
         .bind(json::write(doing, facts)?)
         .bind(facts.read_at.0)
-        .execute(&self.db().writer)
+        .execute(transaction.connection())
         .await
         .doing(doing)?;
-        Ok(())
+        transaction.announce(key, doing).await?;
+        transaction.commit(doing).await
     }
 
     /// The newest reading of the configuration.
@@ -138,6 +146,7 @@ impl Store {
     /// Replaces what people have said about an environment.
     pub async fn put_pins(&self, key: EnvKey, pins: &Pins) -> Result<(), StoreError> {
         let doing = "keeping pins";
+        let mut transaction = Transaction::write(self.db(), doing).await?;
         sqlx::query(
             "INSERT INTO pins (repo, pr, pins) VALUES ($1, $2, $3)
              ON CONFLICT (repo, pr) DO UPDATE SET pins = excluded.pins",
@@ -145,10 +154,11 @@ impl Store {
         .bind(key.repo.0.cast_signed())
         .bind(key.pr.0.cast_signed())
         .bind(json::write(doing, pins)?)
-        .execute(&self.db().writer)
+        .execute(transaction.connection())
         .await
         .doing(doing)?;
-        Ok(())
+        transaction.announce(key, doing).await?;
+        transaction.commit(doing).await
     }
 
     async fn text(&self, sql: &'static str, key: EnvKey, doing: &'static str) -> Result<Option<String>, StoreError> {

@@ -1,7 +1,7 @@
 //! The controller with a provider that makes its passes panic.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -16,7 +16,7 @@ use kagero::domain::id::{EnvUid, HostLabel, MachineId};
 use kagero::domain::ledger::Token;
 use kagero::domain::observed::{Listing, Machine, Tags};
 use kagero::domain::owned::Owned;
-use kagero::forge::budget::{WriteBudget, WriteLimits};
+use kagero::forge::budget::WriteLimits;
 use kagero::gateway::RouteTable;
 use kagero::store::Store;
 
@@ -96,7 +96,7 @@ async fn a_pass_that_panics_gives_its_lease_back_and_stops_no_other() {
         policy: ArcSwap::from_pointee(policy),
         secrets: std::collections::BTreeMap::new(),
         holder: "the test".to_owned(),
-        writes: Mutex::new(WriteBudget::new(WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() })),
+        writes: WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() },
     };
     let number = rig.open("Falls", vec![]).await;
     let controller = Controller::start(world, Tuning { workers: 1, ..Tuning::default() }).await.unwrap();

@@ -15,6 +15,7 @@ mod listen;
 mod openapi;
 mod postgres;
 mod process;
+mod replicas;
 mod standin;
 mod store;
 mod wait;

@@ -119,7 +119,8 @@ pub(super) static STORE: Table = Table {
         "url",
         Shape::Text(&rules::STORE),
         "sqlite:<state_dir>/kagero.db",
-        "`sqlite:<path>`. `postgres://…` is not available in this build yet.",
+        "A file, for one controller; or a database on a PostgreSQL server, which replicas share where machines are not on \
+         their own hosts. An address with a password is a secret: `env:<NAME>` or `file:<path>`.",
     )],
     later: &[],
 };

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use secrecy::SecretString;
+
 use crate::domain::id::{InstallId, SeedName};
 use crate::domain::policy::{AllowList, Engine, Labels, Limits, LinkBase, Pace, Policy, RepoConfig};
 
@@ -93,12 +95,17 @@ pub enum Front {
 }
 
 /// Where records are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Store {
     /// A file.
     Sqlite {
         /// The file; its folder may have to be made.
         path: PathBuf,
+    },
+    /// A database on a PostgreSQL server, shared by all replicas.
+    Postgres {
+        /// Its address.
+        url: SecretString,
     },
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use crate::config::check::check;
@@ -112,10 +112,22 @@ impl Reader<'_> {
             let path = path.strip_prefix("//").unwrap_or(path);
             return Some(Store::Sqlite { path: self.around.path(path) });
         }
-        // The one place that says which stores this build has.
-        self.problems.mask(url.span.clone());
-        let message = "a store on PostgreSQL is not available in this build yet";
-        self.problems.push(Problem::new(url.span, message, "not yet").help("use sqlite:<path>"));
+        let address = if ["file:", "env:"].iter().any(|scheme| url.text.starts_with(scheme)) {
+            self.secret(&url)?.value
+        } else {
+            self.problems.mask(url.span.clone());
+            SecretString::from(url.text)
+        };
+        let (message, help) = match ServerAddress::parse(address.expose_secret()) {
+            Ok(server) if server.password.is_some() && url.text == address.expose_secret() => (
+                "a password is written into `store.url`",
+                "put the whole address into a file or an environment variable, and name that: file:<path> or env:<NAME>"
+                    .to_owned(),
+            ),
+            Ok(_) => return Some(Store::Postgres { url: address }),
+            Err(error) => ("`store.url` is not the address of a PostgreSQL database", error.to_string()),
+        };
+        self.problems.push(Problem::new(url.span, message, "").help(help));
         None
     }
 

@@ -1,8 +1,7 @@
-//! What needs to look behind the methods: damaged rows, a full disk, half-done transactions, fences, old
-//! schemas. Everything else is tested from outside, in `tests/ladder/store`.
+//! What needs to look behind the methods: damaged rows, a full disk, half-done transactions. Everything else is
+//! tested from outside, in `tests/ladder/store`, on both databases.
 
 mod damage;
-mod fence;
 mod schema;
 
 use std::time::Duration;

@@ -31,7 +31,7 @@ fn a_file_of_ten_lines_is_enough() {
     assert_eq!((server.gateway.link.scheme.as_str(), server.gateway.link.port), ("http", Some(8081)));
     assert_eq!(server.github.web_url, "https://github.com");
     assert_eq!(server.github.clone_base, "https://github.com");
-    let Store::Sqlite { path } = &server.store;
+    let Store::Sqlite { path } = &server.store else { panic!("{:?}", server.store) };
     assert!(path.is_absolute() && path.ends_with("state/kagero.db"), "{path:?}");
     let Compute::Local(local) = &server.compute;
     assert_eq!(local.sandbox, SandboxRule::Require);
@@ -167,5 +167,31 @@ fn relative_paths_begin_at_the_folder_of_the_file() {
     std::fs::write(&file, format!("state_dir = \"here\"\nstore = {{url = \"sqlite:///var/k.db\"}}\n{text}")).unwrap();
     let server = load_server(&file).unwrap();
     assert_eq!(server.state_dir, folder.path().join("here"));
-    assert_eq!(server.store, Store::Sqlite { path: Path::new("/var/k.db").to_path_buf() });
+    let Store::Sqlite { path } = &server.store else { panic!("{:?}", server.store) };
+    assert_eq!(path, Path::new("/var/k.db"));
+}
+
+#[test]
+fn a_store_on_postgresql_has_its_password_in_a_secret() {
+    let with = |url: &str| read_server(&format!("{SMALLEST}\n[store]\nurl = \"{url}\"\n"));
+    for (written, expected) in [
+        (
+            "postgres://kagero@db.staging/kagero?sslmode=verify-full",
+            "postgres://kagero@db.staging/kagero?sslmode=verify-full",
+        ),
+        ("env:PG", "postgres://root:hunter2@db.staging/postgres"),
+    ] {
+        let server = with(written).unwrap();
+        let Store::Postgres { url } = &server.store else { panic!("{:?}", server.store) };
+        assert_eq!(url.expose_secret(), expected);
+        assert!(!format!("{:?}", server.store).contains("hunter2"));
+    }
+    for (written, expected) in [
+        ("postgres://kagero:hunter2@db/kagero", "a password is written"),
+        ("postgres://kagero@db/kagero?host=elsewhere", "host"),
+        ("env:HOOK", "not the address"),
+    ] {
+        let errors = format!("{:?}", with(written).unwrap_err());
+        assert!(errors.contains(expected) && !errors.contains("hunter2"), "{written}: {errors}");
+    }
 }

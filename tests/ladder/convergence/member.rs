@@ -7,8 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use kagero::controller::{Desk, Engine, World};
 use kagero::domain::policy::Policy;
-use kagero::domain::step::Step;
-use kagero::forge::budget::{WriteBudget, WriteLimits};
+use kagero::forge::budget::WriteLimits;
 use kagero::gateway::route::RouteTable;
 use kagero::sim::clock::{SimClock, Time};
 use kagero::sim::cloud::{Cloud, SimDatabases, SimMachines};
@@ -79,8 +78,6 @@ impl Member {
         let machines = Arc::new(SimMachines::new(cloud.clone(), install.clone(), self.nerve.clone(), clock.clone()));
         let routes = RouteTable::default();
         let limits = WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() };
-        let most = u32::try_from(limits.per_hour).unwrap();
-        let written = store.last_calls(&Step::WRITING, most).await.unwrap();
         let world = World {
             forge: Arc::new(SimForge::new(hub, self.nerve.clone(), clock.clone())),
             machines: machines.clone(),
@@ -92,7 +89,7 @@ impl Member {
             policy: ArcSwap::from_pointee(policy),
             secrets: std::collections::BTreeMap::new(),
             holder: format!("{}-{}", self.name, self.started),
-            writes: Mutex::new(WriteBudget::resume(limits, written)),
+            writes: limits,
             store,
         };
         self.engine = Some(Engine::new(world).await.unwrap());

@@ -4,7 +4,7 @@
 
 mod crash;
 mod external;
-mod harness;
+pub mod harness;
 mod lifecycle;
 mod refusals;
 mod seeds;

@@ -7,6 +7,7 @@ use std::process::Command;
 use kagero::cloud::local::databases::ServerConfig;
 use kagero::cloud::{Databases as _, ErrorClass};
 use kagero::domain::id::InstallId;
+use kagero::store::{Store, StoreError};
 
 use super::harness::{
     Home, SHOP, admin, admin_options, config, connect, golden, gone, number, ready, spec, sql, start, tags, tags_of,
@@ -96,5 +97,24 @@ async fn a_server_is_reached_encrypted_and_verified_or_not_at_all() {
     let foreign = with(&format!("sslmode=verify-full&sslrootcert={}", root("unknown"))).list().await.unwrap_err();
     assert_eq!(foreign.class, ErrorClass::Denied, "{foreign}");
     assert!(foreign.to_string().contains("certificate"), "{foreign}");
+
+    let mut outer =
+        connect(&format!("postgres://outer_dba:x@127.0.0.1:{port}/postgres?sslmode=require")).await.unwrap();
+    sql(&mut outer, "CREATE DATABASE records").await.unwrap();
+    let open = async |query: String| {
+        Store::open(&format!("postgres://outer_dba:x@127.0.0.1:{port}/records?{query}"))
+            .await
+            .map(|store| (store, query))
+    };
+    let (store, _) = open(format!("sslmode=verify-full&sslrootcert={}", root("known"))).await.unwrap();
+    store.set_mark("m", 1).await.unwrap();
+    let secured = "SELECT count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) \
+                   WHERE a.datname = 'records' AND NOT s.ssl";
+    assert_eq!(number(&mut superuser, secured).await, 0, "a connection in plain text");
+    store.close().await;
+    for query in ["sslmode=disable".to_owned(), format!("sslmode=verify-full&sslrootcert={}", root("unknown"))] {
+        let Err(error) = open(query.clone()).await else { panic!("{query} was opened") };
+        assert!(matches!(error, StoreError::Denied { .. }), "{query}: {error:?}");
+    }
     private.stop().await.unwrap();
 }

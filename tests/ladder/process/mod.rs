@@ -17,6 +17,7 @@ mod isolation;
 mod memory;
 mod outer;
 mod pushes;
+mod records;
 pub mod rig;
 mod rules;
 mod secrets;

@@ -68,6 +68,12 @@ impl Rig {
         let (http, gateway) = (own_port(), own_port());
         write_secret(&dir.join("app.pem"), github.private_key_pem());
         write_secret(&dir.join("webhook-secret"), github.webhook_secret());
+        if let Some(url) = &setup.store {
+            write_secret(&dir.join("store-url"), url);
+        }
+        if let Some(url) = &setup.store {
+            write_secret(&dir.join("store-url"), url);
+        }
         std::fs::write(
             dir.join("golden.sql"),
             "CREATE TABLE things (id int PRIMARY KEY, name text NOT NULL);\nINSERT INTO things VALUES (1, 'seeded');\n",
@@ -129,8 +135,8 @@ impl Rig {
             None => Command::new(env!("CARGO_BIN_EXE_kagero")),
             Some(bytes) => self.with_own_disk(bytes),
         };
-        command.arg("serve").env("KAGERO_CONFIG", "kagero.toml").current_dir(&self.dir);
-        command.env("KAGERO_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        serve_from(&mut command, "kagero.toml".as_ref());
+        command.current_dir(&self.dir).stderr(log);
         command
     }
 
@@ -325,6 +331,18 @@ impl Drop for Rig {
         // A second panic would hide the first.
         assert!(gone || std::thread::panicking(), "processes of {} do not end", self.dir.display());
     }
+}
+
+/// `kagero serve` with a configuration.
+pub fn kagero(config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kagero"));
+    serve_from(&mut command, config);
+    command
+}
+
+fn serve_from(command: &mut Command, config: &Path) {
+    command.arg("serve").env("KAGERO_CONFIG", config);
+    command.env("KAGERO_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null());
 }
 
 /// The App on a stand-in for GitHub.

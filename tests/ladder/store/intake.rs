@@ -13,7 +13,7 @@ use sha2::Sha256;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::open;
+use super::Place;
 
 const CURRENT: &str = "current-secret";
 const PREVIOUS: &str = "previous-secret";
@@ -48,7 +48,7 @@ struct Server {
     address: SocketAddr,
     store: Store,
     task: tokio::task::JoinHandle<()>,
-    _directory: tempfile::TempDir,
+    _place: Place,
 }
 
 impl Drop for Server {
@@ -58,8 +58,8 @@ impl Drop for Server {
 }
 
 async fn serve(limits: Limits) -> Server {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(&directory).await;
+    let place = Place::sqlite();
+    let store = place.open().await;
     let secrets = vec![SecretString::from(CURRENT), SecretString::from(PREVIOUS)];
     let intake = Intake::new(store.inbox().clone(), secrets, Arc::new(SystemClock), verify, read, limits);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -67,7 +67,7 @@ async fn serve(limits: Limits) -> Server {
     let task = tokio::spawn(async move {
         axum::serve(listener, router(Arc::new(intake))).await.unwrap();
     });
-    Server { address, store, task, _directory: directory }
+    Server { address, store, task, _place: place }
 }
 
 impl Server {

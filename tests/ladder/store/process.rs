@@ -15,7 +15,7 @@ use super::{NOW, key, lease, url};
 const CHILD: &str = "KAGERO_TEST_STORE_CHILD";
 
 /// Ended with the test, whatever its outcome.
-struct Process(Child);
+pub(super) struct Process(pub(super) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -24,7 +24,7 @@ impl Drop for Process {
     }
 }
 
-fn spawn(test: &str, directory: &Path) -> (Process, BufReader<ChildStdout>) {
+pub(super) fn spawn(test: &str, directory: &Path) -> (Process, BufReader<ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(CHILD, directory)
@@ -36,12 +36,12 @@ fn spawn(test: &str, directory: &Path) -> (Process, BufReader<ChildStdout>) {
     (Process(child), output)
 }
 
-fn child_directory() -> Option<PathBuf> {
+pub(super) fn child_directory() -> Option<PathBuf> {
     std::env::var_os(CHILD).map(PathBuf::from)
 }
 
 /// What follows `ack ` on the child's next such line; `None` at its end.
-fn next_ack(output: &mut BufReader<ChildStdout>) -> Option<String> {
+pub(super) fn next_ack(output: &mut BufReader<ChildStdout>) -> Option<String> {
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -57,7 +57,7 @@ fn next_ack(output: &mut BufReader<ChildStdout>) -> Option<String> {
     }
 }
 
-fn say(guid: &str) {
+pub(super) fn say(guid: &str) {
     let mut output = std::io::stdout().lock();
     output.write_all(format!("ack {guid}\n").as_bytes()).unwrap();
     output.flush().unwrap();

@@ -55,6 +55,7 @@ pub struct Setup {
     builds: u32,
     base_yml: String,
     pub(super) disk: Option<u64>,
+    pub(super) store: Option<String>,
 }
 
 impl Setup {
@@ -67,7 +68,7 @@ impl Setup {
     }
 
     fn with_lane(lane: Lane) -> Self {
-        Self { lane, environments: 20, builds: 2, base_yml: kagero_yml(lane, "sh build.sh"), disk: None }
+        Self { lane, environments: 20, builds: 2, base_yml: kagero_yml(lane, "sh build.sh"), disk: None, store: None }
     }
 
     /// `.kagero.yml` on the base branch goes on like this.
@@ -86,6 +87,11 @@ impl Setup {
     /// The state directory is a disk of its own, of so many bytes. It goes with the controller.
     pub fn with_disk(self, bytes: u64) -> Self {
         Self { disk: Some(bytes), ..self }
+    }
+
+    /// Records at that address instead of in a file.
+    pub fn with_store(self, url: &str) -> Self {
+        Self { store: Some(url.to_owned()), ..self }
     }
 
     pub fn with_environments(self, environments: u32) -> Self {
@@ -142,7 +148,7 @@ clone_base = "{clone}"
 
 [compute]
 sandbox = "require"
-
+{store}
 [seeds.golden]
 engine = "{engine}"
 format = "plain"
@@ -163,6 +169,7 @@ grace = "2s"
             web = github.web_url(),
             clone = github.clone_base(),
             engine = self.lane.word(),
+            store = self.store.as_ref().map_or("", |_| "\n[store]\nurl = \"file:store-url\"\n"),
             environments = self.environments,
             builds = self.builds,
         )
