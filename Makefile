@@ -58,6 +58,12 @@ bench: ## Measure (ARGS="start gateway": only these)
 	@cargo build $(LEAN) --release --example shop
 	@cargo bench $(LEAN) --bench measure -- $(ARGS)
 
+.PHONY: soak
+soak: ## Live through random histories of the simulation (SEEDS=100000, FIRST=0: from which seed on)
+	@tools/setup test
+	@KAGERO_SEEDS=$(or $(SEEDS),100000) KAGERO_FIRST_SEED=$(or $(FIRST),0) \
+		cargo test $(LEAN) --test ladder -- --nocapture --exact convergence::histories::whatever_happens_it_ends_well
+
 .PHONY: setup
 setup: ## Install what demo, test, lint and bench need; nothing if all is there
 	@tools/setup demo test lint bench

@@ -246,6 +246,7 @@ impl Hub {
             head_repo: Some(RepoId(1)),
             base_ref: "main".to_owned(),
             labels: BTreeSet::new(),
+            updated_at: Timestamp(0),
             read_at: SystemClock.now(),
         }
     }

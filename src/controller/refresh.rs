@@ -27,6 +27,13 @@ pub enum RefreshError {
 /// Reads one pull request and what belongs to it.
 pub async fn pull(world: &World, repo: &RepoRef, number: PrNumber) -> Result<PullFacts, RefreshError> {
     let facts = world.forge.pull(repo, number).await?;
+    if is_behind(world, &facts).await? {
+        return Err(RefreshError::Forge(ForgeError {
+            kind: ForgeErrorKind::Retry,
+            what: format!("reading {}", facts.key),
+            why: "GitHub answered with an older state than before: one of its replicas lags behind".to_owned(),
+        }));
+    }
     if facts.state != PullState::Open {
         // Before the fact itself: a crash in between repeats both.
         note_close(world, &facts).await?;
@@ -36,6 +43,12 @@ pub async fn pull(world: &World, repo: &RepoRef, number: PrNumber) -> Result<Pul
         config(world, repo, &facts).await?;
     }
     Ok(facts)
+}
+
+/// Whether a reading shows an older state than the one that is known. Nothing may follow from it: a pull request that
+/// was reopened would lose its environment.
+pub async fn is_behind(world: &World, facts: &PullFacts) -> Result<bool, StoreError> {
+    Ok(world.store.pull(facts.key).await?.is_some_and(|known| facts.is_behind(&known)))
 }
 
 /// A close answers a request to destroy and ends an expiry: reopening begins anew.

@@ -91,6 +91,9 @@ pub async fn repository(world: &World, memory: &Memory, repo: &RepoRef) -> Resul
     let mut listed = BTreeSet::new();
     for facts in &listing.items {
         listed.insert(facts.key);
+        if refresh::is_behind(world, facts).await? {
+            continue;
+        }
         let changed = world.store.put_pull(facts).await?;
         let mut reconfigured = false;
         if refresh::is_config_outdated(world, facts.key, facts).await? {

@@ -1,6 +1,7 @@
 //! What we know of a pull request: read from the API, never taken from a webhook's payload.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,11 +61,28 @@ pub struct PullFacts {
     pub base_ref: String,
     /// Names of the labels.
     pub labels: BTreeSet<String>,
+    /// When it was last changed, as GitHub says.
+    #[serde(default)]
+    pub updated_at: Timestamp,
     /// When GitHub answered.
     pub read_at: Timestamp,
 }
 
+/// How far a replica of GitHub's may lag behind another. Beyond that, an older state is believed to be the state: a
+/// GitHub Enterprise Server may have been restored from a backup.
+const LAG: Duration = Duration::from_mins(10);
+
 impl PullFacts {
+    /// Whether a reading shows the pull request as it was before another reading that was made earlier.
+    pub fn is_behind(&self, known: &Self) -> bool {
+        self.updated_at < known.updated_at && self.read_at.since(known.read_at) < LAG
+    }
+
+    /// Whether two readings say the same, whenever they were made.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        Self { read_at: other.read_at, updated_at: other.updated_at, ..self.clone() } == *other
+    }
+
     /// Whether the head lies outside the base repository. A deleted head repository counts as a fork: it
     /// cannot be shown to be ours.
     pub fn is_fork(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The newest reading of every pull request and of its configuration, and what people said about it.
 //!
-//! Guarantees: an older reading never overwrites a newer one, whatever the order of arrival (I12).
+//! Guarantees: an older reading never overwrites a newer one, whatever the order of arrival (I12), nor does one that
+//! shows an older state.
 //! Must not know: what follows from the facts.
 
 use sqlx::Row as _;
@@ -39,8 +40,10 @@ impl Store {
                 }
                 // A row that cannot be read is replaced by this newer reading.
                 let before = json::read::<PullFacts>("pulls", key, &row.try_get::<String, _>(0).doing(doing)?);
-                let same = before.is_ok_and(|before| PullFacts { read_at: facts.read_at, ..before } == *facts);
-                if !same {
+                if before.as_ref().is_ok_and(|before| facts.is_behind(before)) {
+                    continue;
+                }
+                if !before.is_ok_and(|before| facts.says_the_same(&before)) {
                     changed.push(key);
                 }
             } else {

@@ -77,6 +77,7 @@ fn facts(repo: &RepoRef, pull: wire::Pull, read_at: Timestamp) -> Result<PullFac
         head_repo: pull.head.repo.map(|found| RepoId(found.id)),
         base_ref: pull.base.branch,
         labels: pull.labels.into_iter().map(|label| label.name).collect(),
+        updated_at: pull.updated_at.map_or(read_at, |at| Timestamp(at.as_millisecond())),
         read_at,
     })
 }

@@ -46,6 +46,7 @@ pub(super) struct Pull {
     pub number: u64,
     pub state: String,
     pub merged_at: Option<String>,
+    pub updated_at: Option<jiff::Timestamp>,
     pub title: String,
     #[serde(default)]
     pub draft: bool,

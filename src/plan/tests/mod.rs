@@ -63,6 +63,7 @@ pub(super) fn pull(state: PullState, head: char) -> PullFacts {
         head_repo: Some(KEY.repo),
         base_ref: "main".to_owned(),
         labels: BTreeSet::new(),
+        updated_at: Timestamp(1_000),
         read_at: Timestamp(1_000),
     }
 }

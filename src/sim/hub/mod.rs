@@ -146,6 +146,8 @@ impl Hub {
         });
         let before = pull.facts.clone();
         change(&mut pull.facts);
+        // GitHub tells whole seconds.
+        pull.facts.updated_at = Timestamp(now.0 / 1_000 * 1_000);
         pull.commits.insert(pull.facts.head_sha.clone());
         if pull.turns.is_empty() || before.state != pull.facts.state {
             pull.turns.push((now, pull.facts.state));
@@ -236,6 +238,7 @@ fn opened(key: EnvKey, repo: &RepoRef, sha: CommitSha, at: Timestamp) -> PullFac
         head_repo: Some(key.repo),
         base_ref: "main".to_owned(),
         labels: BTreeSet::new(),
+        updated_at: at,
         read_at: at,
     }
 }

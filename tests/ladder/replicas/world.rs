@@ -362,6 +362,7 @@ impl Eyes {
             head_repo: Some(RepoId(1)),
             base_ref: "main".to_owned(),
             labels: BTreeSet::new(),
+            updated_at: self.shared.now(),
             read_at: self.shared.now(),
         }
     }

@@ -135,6 +135,7 @@ pub(super) fn pull() -> impl Strategy<Value = PullFacts> {
                 head_repo: head_repo.map(RepoId),
                 base_ref,
                 labels,
+                updated_at: read_at,
                 read_at,
             }
         },

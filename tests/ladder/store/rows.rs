@@ -80,6 +80,28 @@ fn sample<S: Strategy>(strategy: &S) -> S::Value {
 }
 
 #[tokio::test]
+async fn an_older_state_is_not_kept_unless_it_stays() {
+    on_both(async |place| {
+        let store = place.open().await;
+        let minutes = |minutes: i64| Timestamp(minutes * 60_000);
+        let at = |read, updated, state| PullFacts {
+            state,
+            updated_at: minutes(updated),
+            read_at: minutes(read),
+            ..sample(&arbitrary::pull())
+        };
+        let reopened = at(20, 19, PullState::Open);
+        let lagging = PullFacts { key: reopened.key, ..at(21, 10, PullState::Closed) };
+        let restored = PullFacts { read_at: minutes(31), ..lagging.clone() };
+        assert!(store.put_pull(&reopened).await.unwrap());
+        assert!(!store.put_pull(&lagging).await.unwrap());
+        assert_eq!(store.pull(reopened.key).await.unwrap().unwrap().state, PullState::Open);
+        assert!(store.put_pull(&restored).await.unwrap(), "no replica lags that far behind");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_older_reading_never_overwrites_a_newer_one() {
     on_both(async |place| {
         let store = place.open().await;
