@@ -107,12 +107,11 @@ async fn converge(
                 }
                 Err(error) => return Err(error.into()),
             }
-            if *state == DeploymentState::Inactive {
-                said.deployments.retain(|made| made.id != Some(*id));
-            } else if let Some(made) = said.deployments.iter_mut().find(|made| made.id == Some(*id)) {
+            if let Some(made) = said.deployments.iter_mut().find(|made| made.id == Some(*id)) {
                 made.state = Some(*state);
                 made.unsure = false;
             }
+            said.forget_oldest();
             said.written_at = Some(world.clock.now());
         }
         _ => {}

@@ -152,11 +152,15 @@ pub struct Proof {
 pub struct Said {
     /// The sticky comment.
     pub comment: Option<CommentSaid>,
-    /// Deployments made for this pull request that are not yet inactive, oldest first.
+    /// Deployments made for this pull request, oldest first: every one that is not inactive, and the last of those that
+    /// are, because late words may still change them.
     pub deployments: Vec<DeploymentSaid>,
     /// When the last content write was made.
     pub written_at: Option<Timestamp>,
 }
+
+/// Inactive deployments that are remembered.
+const INACTIVE_KEPT: usize = 8;
 
 impl DeploymentSaid {
     /// One that is asked for at this moment.
@@ -184,6 +188,17 @@ impl Said {
             }
             _ => {}
         }
+    }
+
+    /// Forgets the oldest deployments that are inactive for sure.
+    pub fn forget_oldest(&mut self) {
+        let done = |made: &DeploymentSaid| !made.lacks(DeploymentState::Inactive);
+        let mut superfluous = self.deployments.iter().filter(|made| done(made)).count().saturating_sub(INACTIVE_KEPT);
+        self.deployments.retain(|made| {
+            let goes = superfluous > 0 && done(made);
+            superfluous -= usize::from(goes);
+            !goes
+        });
     }
 
     /// Nothing of what was said is known to be shown.

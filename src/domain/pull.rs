@@ -68,14 +68,14 @@ pub struct PullFacts {
     pub read_at: Timestamp,
 }
 
-/// How far a replica of GitHub's may lag behind another. Beyond that, an older state is believed to be the state: a
-/// GitHub Enterprise Server may have been restored from a backup.
-const LAG: Duration = Duration::from_mins(10);
+/// How long after a change a replica of GitHub's may still show what was before. Later than that, an older state is
+/// believed to be the state: a GitHub Enterprise Server may have been restored from a backup.
+const LAG: Duration = Duration::from_mins(15);
 
 impl PullFacts {
     /// Whether a reading shows the pull request as it was before another reading that was made earlier.
     pub fn is_behind(&self, known: &Self) -> bool {
-        self.updated_at < known.updated_at && self.read_at.since(known.read_at) < LAG
+        self.updated_at < known.updated_at && self.read_at.since(known.updated_at) < LAG
     }
 
     /// Whether two readings say the same, whenever they were made.

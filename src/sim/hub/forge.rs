@@ -1,6 +1,7 @@
 //! One controller's view of the hub.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -13,6 +14,9 @@ use crate::domain::observed::Listing;
 use crate::domain::pull::{PullFacts, PullState};
 use crate::domain::time::Timestamp;
 use crate::forge::{DeploymentStatus, FailedDelivery, Forge, ForgeError, ForgeErrorKind, RepoRef};
+
+/// How long after a change an older state may be read. GitHub promises no bound.
+const LAG: Duration = Duration::from_mins(10);
 
 /// See the module's documentation.
 #[derive(Clone)]
@@ -79,8 +83,9 @@ impl Inner {
 
     /// As it is, or, from a replica that lags behind, as it was.
     fn reading(&mut self, key: EnvKey, read_at: Timestamp) -> Option<PullFacts> {
-        let stale = self.chance.permille(self.mood.stale_permille);
         let facts = self.pulls.get(&key)?.facts.clone();
+        let may_lag = self.time.now().since(facts.updated_at) < LAG;
+        let stale = may_lag && self.chance.permille(self.mood.stale_permille);
         let facts = if stale { self.before.get(&key).cloned().unwrap_or(facts) } else { facts };
         Some(PullFacts { read_at, ..facts })
     }

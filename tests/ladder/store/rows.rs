@@ -92,7 +92,7 @@ async fn an_older_state_is_not_kept_unless_it_stays() {
         };
         let reopened = at(20, 19, PullState::Open);
         let lagging = PullFacts { key: reopened.key, ..at(21, 10, PullState::Closed) };
-        let restored = PullFacts { read_at: minutes(31), ..lagging.clone() };
+        let restored = PullFacts { read_at: minutes(35), ..lagging.clone() };
         assert!(store.put_pull(&reopened).await.unwrap());
         assert!(!store.put_pull(&lagging).await.unwrap());
         assert_eq!(store.pull(reopened.key).await.unwrap().unwrap().state, PullState::Open);
