@@ -6,6 +6,7 @@
 
 mod agent;
 mod api;
+mod audit;
 mod config;
 mod confining;
 mod demo;
@@ -52,6 +53,8 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Look at environments and take them away.
     Env(env::EnvArguments),
+    /// Look at the journal of everything that was asked for, and verify it.
+    Audit(audit::AuditArguments),
     /// Check and explain configurations.
     Config(config::ConfigArguments),
     /// Find out whether this machine and its configuration can do the work.
@@ -91,11 +94,13 @@ pub enum Exit {
     Held,
     /// The controller does not answer.
     Unreachable,
+    /// The journal was changed.
+    Broken,
 }
 
 impl Exit {
     /// Every way to end.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Ok,
         Self::Error,
         Self::Usage,
@@ -107,6 +112,7 @@ impl Exit {
         Self::Pending,
         Self::Held,
         Self::Unreachable,
+        Self::Broken,
     ];
 
     /// The code that the process ends with.
@@ -123,6 +129,7 @@ impl Exit {
             Self::Pending => 8,
             Self::Held => 9,
             Self::Unreachable => 10,
+            Self::Broken => 11,
         }
     }
 
@@ -182,6 +189,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Serve => serve::run(&config).await,
         Command::Demo(demo) => demo::run(demo).await,
         Command::Env(env) => env::run(&config, env).await,
+        Command::Audit(audit) => audit::run(&config, audit).await,
         Command::Config(command) => config::run(&config, command),
         Command::Doctor(doctor) => doctor::run(&config, &doctor).await,
         Command::Completions { shell } => {

@@ -192,11 +192,19 @@ impl Running {
 }
 
 async fn open_store(server: &Server) -> anyhow::Result<Store> {
-    let opened = match &server.store {
-        StoreAddress::Sqlite { path } => Store::open(&format!("sqlite:{}", path.display())).await,
-        StoreAddress::Postgres { url } => Store::open(url.expose_secret()).await,
-    };
-    opened.context("the store could not be opened")
+    Store::open(&store_url(server)).await.context("the store could not be opened")
+}
+
+/// The store's records, for reading: also beside a controller that works on them.
+pub async fn read_store(server: &Server) -> anyhow::Result<Store> {
+    Store::open_for_reading(&store_url(server)).await.context("the store could not be read")
+}
+
+fn store_url(server: &Server) -> String {
+    match &server.store {
+        StoreAddress::Sqlite { path } => format!("sqlite:{}", path.display()),
+        StoreAddress::Postgres { url } => url.expose_secret().to_owned(),
+    }
 }
 
 /// Makes the state directory, readable by its owner only, and gives its canonical path.

@@ -39,6 +39,11 @@ impl<T> Owned<T> {
         &self.tags
     }
 
+    /// When the description was read that this rests on.
+    pub fn read_at(&self) -> Timestamp {
+        self.read_at
+    }
+
     /// Whether the evidence is still young enough to act on.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
         now.since(self.read_at) <= EVIDENCE_LIFETIME
