@@ -58,6 +58,11 @@ bench: ## Measure (ARGS="start gateway": only these)
 	@cargo build $(LEAN) --release --example shop
 	@cargo bench $(LEAN) --bench measure -- $(ARGS)
 
+.PHONY: kills
+kills: ## Kill the controller again and again over a stream of events, on both stores (KILLS=200, SEED=1: the same events again)
+	@tools/setup test
+	@KAGERO_KILLS=$(or $(KILLS),200) $(if $(SEED),KAGERO_KILLS_SEED=$(SEED)) cargo test $(LEAN) --test ladder -- process::kills --nocapture --test-threads 1
+
 .PHONY: setup
 setup: ## Install what demo, test, lint and bench need; nothing if all is there
 	@tools/setup demo test lint bench

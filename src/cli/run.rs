@@ -102,6 +102,9 @@ impl Running {
         let store = open_store(server).await?;
         let secret = InstallSecret::load(&state_dir)?;
         store.belong_to(&secret.digest()).await.context("the store cannot be used with this state_dir")?;
+        if let Some(ended) = holder.before() {
+            store.inherit(ended).await.context("the store could not be taken over")?;
+        }
         let policy = policy(server, &state_dir);
         let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
         let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
@@ -126,7 +129,7 @@ impl Running {
             clock: Arc::clone(&clock),
             policy: ArcSwap::from_pointee(policy),
             secrets: server.secrets.iter().map(|(name, secret)| (name.clone(), secret.value.clone())).collect(),
-            holder: format!("{}-{}", std::process::id(), hex::encode(rand::random::<[u8; 4]>())),
+            holder: holder.name().to_owned(),
             // The pause between two edits of one comment is the plan's; here only the totals count.
             writes: WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() },
         };

@@ -15,6 +15,7 @@ mod failures;
 mod forge;
 mod holder;
 mod isolation;
+mod kills;
 mod memory;
 mod outer;
 mod pushes;
