@@ -4,6 +4,7 @@
 //! [`Exit`]; no secret in an argument.
 //! Must not know: how anything is done.
 
+mod adopt;
 mod agent;
 mod api;
 mod audit;
@@ -55,6 +56,8 @@ enum Command {
     Env(env::EnvArguments),
     /// Look at the journal of everything that was asked for, and verify it.
     Audit(audit::AuditArguments),
+    /// Rebuild a lost store from GitHub and from what lives.
+    Adopt(adopt::AdoptArguments),
     /// Check and explain configurations.
     Config(config::ConfigArguments),
     /// Find out whether this machine and its configuration can do the work.
@@ -96,11 +99,13 @@ pub enum Exit {
     Unreachable,
     /// The journal was changed.
     Broken,
+    /// Something lives that no record tells of.
+    Unadopted,
 }
 
 impl Exit {
     /// Every way to end.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ok,
         Self::Error,
         Self::Usage,
@@ -113,6 +118,7 @@ impl Exit {
         Self::Held,
         Self::Unreachable,
         Self::Broken,
+        Self::Unadopted,
     ];
 
     /// The code that the process ends with.
@@ -130,6 +136,7 @@ impl Exit {
             Self::Held => 9,
             Self::Unreachable => 10,
             Self::Broken => 11,
+            Self::Unadopted => 12,
         }
     }
 
@@ -190,6 +197,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Demo(demo) => demo::run(demo).await,
         Command::Env(env) => env::run(&config, env).await,
         Command::Audit(audit) => audit::run(&config, audit).await,
+        Command::Adopt(adopt) => adopt::run(&config, &adopt).await,
         Command::Config(command) => config::run(&config, command),
         Command::Doctor(doctor) => doctor::run(&config, &doctor).await,
         Command::Completions { shell } => {

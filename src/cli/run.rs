@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
+use super::Exit;
 use super::confining::Confining;
 use super::holder::StateHolder;
 use super::metrics;
@@ -24,6 +25,7 @@ use crate::cloud::local::databases::{
     SqliteDatabases, probe,
 };
 use crate::cloud::local::machines::{LocalMachines, LocalOptions};
+use crate::cloud::{Databases as _, Machines as _};
 use crate::config::Server;
 use crate::config::server::{
     Compute, Front as ServerFront, Postgres, PostgresServer, SandboxRule, Seed, SeedFormat, Store as StoreAddress,
@@ -41,6 +43,7 @@ use crate::http::intake;
 use crate::http::listen::{self, Bounds};
 use crate::http::webhook::{self, Intake, Limits};
 use crate::http::{auth, router};
+use crate::plan::{Remains, adopt};
 use crate::seed::golden::{Golden, SeedFormat as GoldenFormat};
 use crate::seed::role::RoleLimits;
 use crate::store::Store;
@@ -88,14 +91,31 @@ impl Surroundings {
     }
 }
 
-impl Running {
-    /// Starts everything. Returns once both listeners answer.
-    pub async fn start(server: &Server, around: &Surroundings) -> anyhow::Result<Self> {
-        for warning in &server.warnings {
-            tracing::warn!("{warning}");
-        }
-        // Before whatever measures: a meter that is made earlier counts nothing.
-        let recorder = metrics::recorder();
+/// What a controller works with, before anything of it runs: the state directory is ours, nobody else's.
+pub struct Parts {
+    /// Where everything lies.
+    pub state_dir: PathBuf,
+    /// Whose the state directory is.
+    pub holder: StateHolder,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The records.
+    pub store: Store,
+    /// The policy, with the places that are known only here.
+    pub policy: Policy,
+    /// Both engines.
+    pub databases: LocalDatabases,
+    /// Machines with agents.
+    pub machines: Arc<Confining<LocalMachines>>,
+    /// GitHub.
+    pub forge: Github,
+    secret: InstallSecret,
+    postgres: Option<PostgresDatabases>,
+}
+
+impl Parts {
+    /// Takes the state directory and opens the store.
+    pub async fn of(server: &Server, around: &Surroundings) -> anyhow::Result<Self> {
         let state_dir = prepare_state_dir(&server.state_dir)?;
         let holder = StateHolder::take(&state_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -109,6 +129,56 @@ impl Running {
         let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
         let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
         let machines = Arc::new(machines(server, around, &state_dir, &secret, &clock)?);
+        let forge = Github::new(github_config(server)?, Arc::clone(&clock)).context("GitHub could not be set up")?;
+        Ok(Self { state_dir, holder, clock, store, policy, databases, machines, forge, secret, postgres })
+    }
+
+    /// An empty store beside what lives would make it again, beside or in place of what is there. Where a listing fails
+    /// nothing is known, and nothing is made either until it succeeds.
+    async fn refuse_to_forget(&self) -> anyhow::Result<()> {
+        if !self.store.ledgers().await?.is_empty() {
+            return Ok(());
+        }
+        let machines = self.machines.list().await.map(|listing| listing.items).unwrap_or_default();
+        // A private PostgreSQL that was never made holds nothing, and making it takes its time.
+        let is_made = self.state_dir.join("postgres/data/PG_VERSION").is_file();
+        let is_private = self.policy.allow.networks.iter().any(|network| network == PRIVATE_NETWORK);
+        let databases = if is_private && !is_made {
+            Vec::new()
+        } else {
+            self.databases.list().await.map(|listing| listing.items).unwrap_or_default()
+        };
+        let remains = Remains {
+            machines: &machines,
+            databases: &databases,
+            pulls: &BTreeMap::new(),
+            known: &[],
+            policy: &self.policy,
+            now: self.clock.now(),
+        };
+        let living = adopt(remains).ledgers.len();
+        if living == 0 {
+            return Ok(());
+        }
+        Err(Exit::Unadopted.because(format!(
+            "the store knows of no environment, but {living} of this installation live: it was lost, or is another one \
+             than before. `kagero adopt` shows what it can rebuild, and `kagero adopt --apply` writes it; or correct \
+             store.url"
+        )))
+    }
+}
+
+impl Running {
+    /// Starts everything. Returns once both listeners answer.
+    pub async fn start(server: &Server, around: &Surroundings) -> anyhow::Result<Self> {
+        for warning in &server.warnings {
+            tracing::warn!("{warning}");
+        }
+        // Before whatever measures: a meter that is made earlier counts nothing.
+        let recorder = metrics::recorder();
+        let parts = Parts::of(server, around).await?;
+        parts.refuse_to_forget().await?;
+        let Parts { state_dir, holder, clock, store, policy, databases, machines, forge, secret, postgres } = parts;
         tokio::spawn(Arc::clone(&machines).announce());
 
         let routes = RouteTable::default();
@@ -116,7 +186,6 @@ impl Running {
             Gateway::start(gateway_config(server), routes.clone()).context("the gateway could not be started")?;
         let gateway = gate.local_addr();
         let prober = GatewayProber::new(loopback(gateway), server.gateway.domain.clone())?;
-        let forge = Github::new(github_config(server)?, Arc::clone(&clock)).context("GitHub could not be set up")?;
 
         let world = World {
             store: store.clone(),

@@ -126,6 +126,18 @@ pub fn name_prefix(install: &InstallId, separator: char) -> String {
     format!("kagero{separator}{install}{separator}")
 }
 
+/// What a machine that comes of an attempt is called.
+pub fn machine_name(tags: &Tags, attempt: u32) -> String {
+    let Tags { install, uid, generation, .. } = tags;
+    format!("{}{uid}-g{generation}-a{attempt}", name_prefix(install, '-'))
+}
+
+/// Which attempt a machine came of, if its name is the one that goes with its tags.
+pub fn attempt_in_name(name: &str, tags: &Tags) -> Option<u32> {
+    let attempt = name.rsplit_once("-a")?.1.parse().ok()?;
+    (machine_name(tags, attempt) == name).then_some(attempt)
+}
+
 /// Permission to terminate a machine.
 pub fn prove_machine(machine: &Machine, claim: Claim<'_>, allow: &AllowList) -> Result<Owned<MachineId>, Refusal> {
     let prefix = name_prefix(claim.install, '-');

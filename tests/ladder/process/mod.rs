@@ -4,6 +4,7 @@
 //! Guarantees: every story ends with the proof that nothing of it is left, and leaves no process behind even
 //! where it fails.
 
+mod adopt;
 mod audit;
 mod capacity;
 mod crashes;
