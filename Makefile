@@ -64,6 +64,11 @@ soak: ## Live through random histories of the simulation (SEEDS=100000, FIRST=0:
 	@KAGERO_SEEDS=$(or $(SEEDS),100000) KAGERO_FIRST_SEED=$(or $(FIRST),0) \
 		cargo test $(LEAN) --test ladder -- --nocapture --exact convergence::histories::whatever_happens_it_ends_well
 
+.PHONY: kills
+kills: ## Kill the controller again and again over a stream of events, on both stores (KILLS=200, SEED=1: the same events again)
+	@tools/setup test
+	@KAGERO_KILLS=$(or $(KILLS),200) $(if $(SEED),KAGERO_KILLS_SEED=$(SEED)) cargo test $(LEAN) --test ladder -- process::kills --nocapture --test-threads 1
+
 .PHONY: setup
 setup: ## Install what demo, test, lint and bench need; nothing if all is there
 	@tools/setup demo test lint bench

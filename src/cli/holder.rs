@@ -1,7 +1,8 @@
 //! One controller for one state directory: its agents, mirrors and databases cannot be shared.
 //!
 //! Guarantees: whoever comes second is told who came first, before anything is touched; the kernel frees the
-//! directory whatever happens to its holder, `kill -9` included.
+//! directory whatever happens to its holder, `kill -9` included. Whoever comes next learns who was there before, and may
+//! take over what that one held.
 //! Must not know: what lies in the directory.
 
 use std::fs::{File, TryLockError};
@@ -12,12 +13,16 @@ use anyhow::Context as _;
 
 use super::Exit;
 
-/// In the state directory; holds the holder's process id.
+/// In the state directory; holds the holder's name, which begins with its process id.
 const LOCK_FILE: &str = "controller.lock";
 
 /// The state directory is this process's until it is dropped.
 #[derive(Debug)]
-pub struct StateHolder(File);
+pub struct StateHolder {
+    file: File,
+    name: String,
+    before: Option<String>,
+}
 
 impl StateHolder {
     /// Takes the directory, or says who has it.
@@ -29,12 +34,10 @@ impl StateHolder {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
                 // It may not have written its name yet.
-                let _ = file.read_to_string(&mut holder);
-                let holder = match holder.trim() {
-                    "" => "another process".to_owned(),
-                    pid => format!("process {pid}"),
+                let holder = match read(&mut file) {
+                    None => "another process".to_owned(),
+                    Some(name) => format!("process {}", name.split('-').next().unwrap_or_default()),
                 };
                 return Err(Exit::Held.because(format!(
                     "state_dir: {} is in use by {holder}, another `kagero serve`; stop it first, or give this one a \
@@ -44,18 +47,35 @@ impl StateHolder {
             }
             Err(TryLockError::Error(error)) => return Err(error).with_context(cannot),
         }
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| write!(file, "{}", std::process::id()))
-            .with_context(cannot)?;
-        Ok(Self(file))
+        let before = read(&mut file);
+        let name = format!("{}-{}", std::process::id(), hex::encode(rand::random::<[u8; 4]>()));
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{name}")).with_context(cannot)?;
+        Ok(Self { file, name, before })
     }
+
+    /// What this process calls itself among all that work on a store.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Who had the directory before, if anyone. It has ended.
+    pub fn before(&self) -> Option<&str> {
+        self.before.as_deref()
+    }
+}
+
+/// The name in the file.
+fn read(file: &mut File) -> Option<String> {
+    let mut name = String::new();
+    file.read_to_string(&mut name).ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 impl Drop for StateHolder {
     fn drop(&mut self) {
         // Closing alone would not do: a process that is being started at this moment has a copy of the handle.
-        let _ = self.0.unlock();
+        let _ = self.file.unlock();
     }
 }
 
@@ -70,7 +90,11 @@ mod tests {
         let refused = StateHolder::take(dir.path()).unwrap_err();
         assert_eq!(Exit::after(&refused), Exit::Held);
         assert!(refused.to_string().contains(&format!("in use by process {}", std::process::id())), "{refused}");
+        let name = first.name().to_owned();
+        assert_eq!(first.before(), None);
         drop(first);
-        StateHolder::take(dir.path()).unwrap();
+        let second = StateHolder::take(dir.path()).unwrap();
+        assert_eq!(second.before(), Some(name.as_str()));
+        assert_ne!(second.name(), name);
     }
 }

@@ -4,8 +4,10 @@
 //! [`Exit`]; no secret in an argument.
 //! Must not know: how anything is done.
 
+mod adopt;
 mod agent;
 mod api;
+mod audit;
 mod config;
 mod confining;
 mod demo;
@@ -52,6 +54,10 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Look at environments and take them away.
     Env(env::EnvArguments),
+    /// Look at the journal of everything that was asked for, and verify it.
+    Audit(audit::AuditArguments),
+    /// Rebuild a lost store from GitHub and from what lives.
+    Adopt(adopt::AdoptArguments),
     /// Check and explain configurations.
     Config(config::ConfigArguments),
     /// Find out whether this machine and its configuration can do the work.
@@ -91,11 +97,15 @@ pub enum Exit {
     Held,
     /// The controller does not answer.
     Unreachable,
+    /// The journal was changed.
+    Broken,
+    /// Something lives that no record tells of.
+    Unadopted,
 }
 
 impl Exit {
     /// Every way to end.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Ok,
         Self::Error,
         Self::Usage,
@@ -107,6 +117,8 @@ impl Exit {
         Self::Pending,
         Self::Held,
         Self::Unreachable,
+        Self::Broken,
+        Self::Unadopted,
     ];
 
     /// The code that the process ends with.
@@ -123,6 +135,8 @@ impl Exit {
             Self::Pending => 8,
             Self::Held => 9,
             Self::Unreachable => 10,
+            Self::Broken => 11,
+            Self::Unadopted => 12,
         }
     }
 
@@ -182,6 +196,8 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Serve => serve::run(&config).await,
         Command::Demo(demo) => demo::run(demo).await,
         Command::Env(env) => env::run(&config, env).await,
+        Command::Audit(audit) => audit::run(&config, audit).await,
+        Command::Adopt(adopt) => adopt::run(&config, &adopt).await,
         Command::Config(command) => config::run(&config, command),
         Command::Doctor(doctor) => doctor::run(&config, &doctor).await,
         Command::Completions { shell } => {

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
+use super::Exit;
 use super::confining::Confining;
 use super::holder::StateHolder;
 use super::metrics;
@@ -24,6 +25,7 @@ use crate::cloud::local::databases::{
     SqliteDatabases, probe,
 };
 use crate::cloud::local::machines::{LocalMachines, LocalOptions};
+use crate::cloud::{Databases as _, Machines as _};
 use crate::config::Server;
 use crate::config::server::{
     Compute, Front as ServerFront, Postgres, PostgresServer, SandboxRule, Seed, SeedFormat, Store as StoreAddress,
@@ -41,6 +43,7 @@ use crate::http::intake;
 use crate::http::listen::{self, Bounds};
 use crate::http::webhook::{self, Intake, Limits};
 use crate::http::{auth, router};
+use crate::plan::{Remains, adopt};
 use crate::seed::golden::{Golden, SeedFormat as GoldenFormat};
 use crate::seed::role::RoleLimits;
 use crate::store::Store;
@@ -88,6 +91,83 @@ impl Surroundings {
     }
 }
 
+/// What a controller works with, before anything of it runs: the state directory is ours, nobody else's.
+pub struct Parts {
+    /// Where everything lies.
+    pub state_dir: PathBuf,
+    /// Whose the state directory is.
+    pub holder: StateHolder,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The records.
+    pub store: Store,
+    /// The policy, with the places that are known only here.
+    pub policy: Policy,
+    /// Both engines.
+    pub databases: LocalDatabases,
+    /// Machines with agents.
+    pub machines: Arc<Confining<LocalMachines>>,
+    /// GitHub.
+    pub forge: Github,
+    secret: InstallSecret,
+    postgres: Option<PostgresDatabases>,
+}
+
+impl Parts {
+    /// Takes the state directory and opens the store.
+    pub async fn of(server: &Server, around: &Surroundings) -> anyhow::Result<Self> {
+        let state_dir = prepare_state_dir(&server.state_dir)?;
+        let holder = StateHolder::take(&state_dir)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = open_store(server).await?;
+        let secret = InstallSecret::load(&state_dir)?;
+        store.belong_to(&secret.digest()).await.context("the store cannot be used with this state_dir")?;
+        if let Some(ended) = holder.before() {
+            store.inherit(ended).await.context("the store could not be taken over")?;
+        }
+        let policy = policy(server, &state_dir);
+        let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
+        let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
+        let machines = Arc::new(machines(server, around, &state_dir, &secret, &clock)?);
+        let forge = Github::new(github_config(server)?, Arc::clone(&clock)).context("GitHub could not be set up")?;
+        Ok(Self { state_dir, holder, clock, store, policy, databases, machines, forge, secret, postgres })
+    }
+
+    /// An empty store beside what lives would make it again, beside or in place of what is there. Where a listing fails
+    /// nothing is known, and nothing is made either until it succeeds.
+    async fn refuse_to_forget(&self) -> anyhow::Result<()> {
+        if !self.store.ledgers().await?.is_empty() {
+            return Ok(());
+        }
+        let machines = self.machines.list().await.map(|listing| listing.items).unwrap_or_default();
+        // A private PostgreSQL that was never made holds nothing, and making it takes its time.
+        let is_made = self.state_dir.join("postgres/data/PG_VERSION").is_file();
+        let is_private = self.policy.allow.networks.iter().any(|network| network == PRIVATE_NETWORK);
+        let databases = if is_private && !is_made {
+            Vec::new()
+        } else {
+            self.databases.list().await.map(|listing| listing.items).unwrap_or_default()
+        };
+        let remains = Remains {
+            machines: &machines,
+            databases: &databases,
+            pulls: &BTreeMap::new(),
+            known: &[],
+            policy: &self.policy,
+            now: self.clock.now(),
+        };
+        let living = adopt(remains).ledgers.len();
+        if living == 0 {
+            return Ok(());
+        }
+        Err(Exit::Unadopted.because(format!(
+            "the store knows of no environment, but {living} of this installation live: it was lost, or is another one \
+             than before. `kagero adopt` shows what it can rebuild, and `kagero adopt --apply` writes it; or correct \
+             store.url"
+        )))
+    }
+}
+
 impl Running {
     /// Starts everything. Returns once both listeners answer.
     pub async fn start(server: &Server, around: &Surroundings) -> anyhow::Result<Self> {
@@ -96,16 +176,9 @@ impl Running {
         }
         // Before whatever measures: a meter that is made earlier counts nothing.
         let recorder = metrics::recorder();
-        let state_dir = prepare_state_dir(&server.state_dir)?;
-        let holder = StateHolder::take(&state_dir)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = open_store(server).await?;
-        let secret = InstallSecret::load(&state_dir)?;
-        store.belong_to(&secret.digest()).await.context("the store cannot be used with this state_dir")?;
-        let policy = policy(server, &state_dir);
-        let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
-        let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
-        let machines = Arc::new(machines(server, around, &state_dir, &secret, &clock)?);
+        let parts = Parts::of(server, around).await?;
+        parts.refuse_to_forget().await?;
+        let Parts { state_dir, holder, clock, store, policy, databases, machines, forge, secret, postgres } = parts;
         tokio::spawn(Arc::clone(&machines).announce());
 
         let routes = RouteTable::default();
@@ -113,7 +186,6 @@ impl Running {
             Gateway::start(gateway_config(server), routes.clone()).context("the gateway could not be started")?;
         let gateway = gate.local_addr();
         let prober = GatewayProber::new(loopback(gateway), server.gateway.domain.clone())?;
-        let forge = Github::new(github_config(server)?, Arc::clone(&clock)).context("GitHub could not be set up")?;
 
         let world = World {
             store: store.clone(),
@@ -126,7 +198,7 @@ impl Running {
             clock: Arc::clone(&clock),
             policy: ArcSwap::from_pointee(policy),
             secrets: server.secrets.iter().map(|(name, secret)| (name.clone(), secret.value.clone())).collect(),
-            holder: format!("{}-{}", std::process::id(), hex::encode(rand::random::<[u8; 4]>())),
+            holder: holder.name().to_owned(),
             // The pause between two edits of one comment is the plan's; here only the totals count.
             writes: WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() },
         };
@@ -192,11 +264,19 @@ impl Running {
 }
 
 async fn open_store(server: &Server) -> anyhow::Result<Store> {
-    let opened = match &server.store {
-        StoreAddress::Sqlite { path } => Store::open(&format!("sqlite:{}", path.display())).await,
-        StoreAddress::Postgres { url } => Store::open(url.expose_secret()).await,
-    };
-    opened.context("the store could not be opened")
+    Store::open(&store_url(server)).await.context("the store could not be opened")
+}
+
+/// The store's records, for reading: also beside a controller that works on them.
+pub async fn read_store(server: &Server) -> anyhow::Result<Store> {
+    Store::open_for_reading(&store_url(server)).await.context("the store could not be read")
+}
+
+fn store_url(server: &Server) -> String {
+    match &server.store {
+        StoreAddress::Sqlite { path } => format!("sqlite:{}", path.display()),
+        StoreAddress::Postgres { url } => url.expose_secret().to_owned(),
+    }
 }
 
 /// Makes the state directory, readable by its owner only, and gives its canonical path.

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
+use serde_json::json;
 
 use super::decide::Known;
+use super::grounds::{Grounds, evidence};
 use super::ports::World;
 use super::speak;
 use crate::cloud::{CloudError, ErrorClass};
@@ -76,7 +78,13 @@ impl StepError {
 }
 
 /// Does one step.
-pub async fn step(world: &World, lease: &Lease, known: &Known, step: &Step) -> Result<(), StepError> {
+pub(super) async fn step(
+    world: &World,
+    lease: &Lease,
+    known: &Known,
+    grounds: &Grounds,
+    step: &Step,
+) -> Result<(), StepError> {
     let now = world.clock.now();
     match step {
         Step::Enroll { generation, hosts } => {
@@ -87,7 +95,7 @@ pub async fn step(world: &World, lease: &Lease, known: &Known, step: &Step) -> R
         Step::Note { hosts } => Ok(world.store.enroll(lease, &noted(known, hosts, now)).await?),
         Step::LaunchMachine { intent, tags } => {
             world.store.record_intent(lease, intent).await?;
-            let detail = serde_json::json!({"token": intent.token.0, "attempt": intent.attempt});
+            let detail = grounds.entry(json!({"token": intent.token.0, "attempt": intent.attempt}));
             let call = world.machines.launch(&intent.token, intent.attempt, tags);
             let id = asked(world, lease, step, detail, intent, call).await?;
             tracing::info!(env.key = %lease.key, machine.id = %id, "machine asked for");
@@ -95,7 +103,8 @@ pub async fn step(world: &World, lease: &Lease, known: &Known, step: &Step) -> R
         }
         Step::PrepareDatabase { intent, tags, database } => {
             world.store.record_intent(lease, intent).await?;
-            let detail = serde_json::json!({"name": database.name, "seed": database.seed, "attempt": intent.attempt});
+            let detail =
+                grounds.entry(json!({"name": database.name, "seed": database.seed, "attempt": intent.attempt}));
             let id = asked(world, lease, step, detail, intent, world.databases.prepare(tags, database)).await?;
             tracing::info!(env.key = %lease.key, database.id = %id, "database asked for");
             Ok(())
@@ -107,7 +116,7 @@ pub async fn step(world: &World, lease: &Lease, known: &Known, step: &Step) -> R
             }
             let assignment = fill_in(world, known, task, database.as_ref()).await?;
             world.store.record_intent(lease, intent).await?;
-            assign(world, lease, intent, agent, &assignment).await
+            assign(world, lease, grounds, intent, agent, &assignment).await
         }
         Step::Probe { host, path, task } => {
             world.prober.probe(host, path, &known.uid).await.map_err(StepError::Probe)?;
@@ -121,11 +130,11 @@ pub async fn step(world: &World, lease: &Lease, known: &Known, step: &Step) -> R
             Ok(world.store.leave(lease, left).await?)
         }
         Step::Terminate(machine) => {
-            let detail = serde_json::json!({"machine": machine.id(), "evidence": machine.tags()});
+            let detail = grounds.entry(json!({"machine": machine.id(), "evidence": evidence(machine)}));
             journaled(world, lease, step, detail, world.machines.terminate(machine)).await
         }
         Step::DropDatabase(database) => {
-            let detail = serde_json::json!({"database": database.id(), "evidence": database.tags()});
+            let detail = grounds.entry(json!({"database": database.id(), "evidence": evidence(database)}));
             journaled(world, lease, step, detail, world.databases.delete(database)).await
         }
         Step::Release { seen_at } => {
@@ -135,7 +144,7 @@ pub async fn step(world: &World, lease: &Lease, known: &Known, step: &Step) -> R
         Step::Comment { .. }
         | Step::CreateDeployment { .. }
         | Step::FindDeployment { .. }
-        | Step::SetDeployment { .. } => speak::write(world, lease, known, step).await,
+        | Step::SetDeployment { .. } => speak::write(world, lease, known, grounds, step).await,
     }
 }
 
@@ -174,12 +183,13 @@ fn blank(known: &Known, hosts: &[Host], said: Option<Said>, now: Timestamp) -> L
 async fn assign(
     world: &World,
     lease: &Lease,
+    grounds: &Grounds,
     intent: &Intent,
     agent: &str,
     assignment: &Assignment,
 ) -> Result<(), StepError> {
     let task = &assignment.task;
-    let detail = serde_json::json!({"task": task.digest(), "commit": task.commit, "attempt": task.attempt});
+    let detail = grounds.entry(json!({"task": task.digest(), "commit": task.commit, "attempt": task.attempt}));
     let begun = world.store.begin(lease, "assign", detail, world.clock.now()).await?;
     let done = world.agents.assign(agent, assignment).await;
     finish(world, begun, done.as_ref().err()).await?;

@@ -177,6 +177,9 @@ async fn look_at(world: &World, memory: &Memory, look: &Look) -> Result<(), Refr
         Target::Installations => resync::repositories(world).await.map(|_| ()),
         Target::Pull(key) => {
             let Some(repo) = repo_at(world, key.repo, look.place.as_ref()).await? else { return Ok(()) };
+            if let Some(newest) = look.seqs.iter().max() {
+                world.store.touch(*key, *newest).await?;
+            }
             let read = refresh::pull(world, &repo, key.pr).await.map(|_| ());
             // Part of it may have been stored even if not all could be read.
             memory.queue.wake(*key);

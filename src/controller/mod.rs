@@ -11,6 +11,7 @@ pub mod decide;
 mod engine;
 mod execute;
 mod fleet;
+mod grounds;
 mod hearing;
 mod intake;
 mod observe;

@@ -11,6 +11,7 @@ use futures::FutureExt as _;
 use super::builds::Turn;
 use super::decide::{self, Decision, Known, Recalled};
 use super::execute::{self, StepError};
+use super::grounds::Grounds;
 use super::observe;
 use super::ports::World;
 use super::replicas;
@@ -107,10 +108,11 @@ async fn act(
     }
     let decision = decide(world, memory, &known, seen);
     memory.note_motion(lease.key, true);
+    let grounds = Grounds::of(world, &known, &decision.want).await?;
     let mut failed = None;
     for step in &decision.plan.steps {
         // What goes on and on panicking has to be told like any other failure.
-        let done = AssertUnwindSafe(execute::step(world, lease, &known, step)).catch_unwind().await;
+        let done = AssertUnwindSafe(execute::step(world, lease, &known, &grounds, step)).catch_unwind().await;
         if changes_resources(step) {
             memory.note_change(lease.key, world.clock.now());
         }
@@ -134,7 +136,7 @@ async fn act(
             break;
         }
     }
-    let unsaid = speak(world, memory, lease, &known, &decision).await;
+    let unsaid = speak(world, memory, lease, &known, &grounds, &decision).await;
     if let Some(error) = failed {
         return Err(error);
     }
@@ -152,10 +154,17 @@ fn note_success(memory: &Memory, key: EnvKey, plan: &Plan) {
 
 /// Words come last and never hold up deeds: one that fails is told in the log and tried again later, and the
 /// next one gets its turn. Gives back how long the environment has to be silent, if it has to.
-async fn speak(world: &World, memory: &Memory, lease: &Lease, known: &Known, decision: &Decision) -> Option<Duration> {
+async fn speak(
+    world: &World,
+    memory: &Memory,
+    lease: &Lease,
+    known: &Known,
+    grounds: &Grounds,
+    decision: &Decision,
+) -> Option<Duration> {
     let mut silence = None;
     for step in &decision.sayings.steps {
-        let Err(error) = execute::step(world, lease, known, step).await else { continue };
+        let Err(error) = execute::step(world, lease, known, grounds, step).await else { continue };
         if matches!(error, StepError::Store(StoreError::Fenced { .. })) {
             memory.doubt(lease.key);
         }

@@ -5,6 +5,7 @@
 
 use super::decide::Known;
 use super::execute::{StepError, finish};
+use super::grounds::Grounds;
 use super::ports::World;
 use crate::domain::ledger::{CommentSaid, DeploymentState, Said};
 use crate::domain::step::Step;
@@ -13,7 +14,13 @@ use crate::report::comment::marker;
 use crate::store::Lease;
 
 /// Does a step that writes on GitHub.
-pub(super) async fn write(world: &World, lease: &Lease, known: &Known, step: &Step) -> Result<(), StepError> {
+pub(super) async fn write(
+    world: &World,
+    lease: &Lease,
+    known: &Known,
+    grounds: &Grounds,
+    step: &Step,
+) -> Result<(), StepError> {
     let repo = known.repo.as_ref().ok_or(StepError::UnknownRepository)?;
     // The newest note: an earlier step of this pass may have changed it.
     let ledger = world.store.ledger(lease.key).await?;
@@ -27,7 +34,7 @@ pub(super) async fn write(world: &World, lease: &Lease, known: &Known, step: &St
     // Before the call: whoever comes after a crash must know that GitHub may show something else than was noted.
     said.doubt(step);
     world.store.put_said(lease, &said).await?;
-    let begun = world.store.begin(lease, step.kind(), describe(step), world.clock.now()).await?;
+    let begun = world.store.begin(lease, step.kind(), grounds.entry(describe(step)), world.clock.now()).await?;
     let done = converge(&mut pen, known, repo, step, &mut said).await;
     finish(world, begun, done.as_ref().err()).await?;
     if done.is_ok() {
@@ -62,7 +69,7 @@ impl<'a> Pen<'a> {
 fn describe(step: &Step) -> serde_json::Value {
     match step {
         Step::Comment { digest, .. } => serde_json::json!({"digest": digest}),
-        Step::CreateDeployment { sha } => serde_json::json!({"sha": sha}),
+        Step::CreateDeployment { sha } => serde_json::json!({"commit": sha}),
         Step::SetDeployment { id, state, .. } => serde_json::json!({"deployment": id, "state": state}),
         _ => serde_json::Value::Null,
     }

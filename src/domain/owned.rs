@@ -39,6 +39,11 @@ impl<T> Owned<T> {
         &self.tags
     }
 
+    /// When the description was read that this rests on.
+    pub fn read_at(&self) -> Timestamp {
+        self.read_at
+    }
+
     /// Whether the evidence is still young enough to act on.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
         now.since(self.read_at) <= EVIDENCE_LIFETIME
@@ -119,6 +124,18 @@ pub fn name_prefix(install: &InstallId, separator: char) -> String {
     let install = install.as_str();
     let install = if separator == '_' { install.replace('-', "_") } else { install.to_owned() };
     format!("kagero{separator}{install}{separator}")
+}
+
+/// What a machine that comes of an attempt is called.
+pub fn machine_name(tags: &Tags, attempt: u32) -> String {
+    let Tags { install, uid, generation, .. } = tags;
+    format!("{}{uid}-g{generation}-a{attempt}", name_prefix(install, '-'))
+}
+
+/// Which attempt a machine came of, if its name is the one that goes with its tags.
+pub fn attempt_in_name(name: &str, tags: &Tags) -> Option<u32> {
+    let attempt = name.rsplit_once("-a")?.1.parse().ok()?;
+    (machine_name(tags, attempt) == name).then_some(attempt)
 }
 
 /// Permission to terminate a machine.

@@ -5,12 +5,14 @@
 //! Must not know: adapters, the store, HTTP.
 
 mod admission;
+mod adopt;
 mod desired;
 mod hosts;
 mod provision;
 mod teardown;
 
 pub use admission::{Applicant, Seat, Seated, admit};
+pub use adopt::{Adoption, Leftover, Remains, adopt, keys_of};
 pub use desired::{Ground, desired};
 pub use hosts::choose as choose_hosts;
 pub use provision::{current_attempt, machine_of};

@@ -67,7 +67,8 @@ fn known<T>(seen: &Seen<T>, words: impl Fn(&T) -> String) -> String {
     }
 }
 
-fn wanted(want: &Desired) -> String {
+/// What is wanted, and why, as a phrase.
+pub fn wanted(want: &Desired) -> String {
     match want {
         Desired::Running(spec) => format!("running {} (generation {})", spec.task.commit.short(), spec.generation),
         Desired::Asleep(spec) => format!("asleep (generation {})", spec.generation),

@@ -128,6 +128,23 @@ impl Store {
         Ok(())
     }
 
+    /// Calls after that one that began at that time or later, oldest first.
+    pub async fn calls(&self, after: JournalId, since: Timestamp, limit: u32) -> Result<Vec<JournalRow>, StoreError> {
+        let doing = "reading the journal";
+        let rows = sqlx::query(
+            "SELECT b.repo, b.pr, b.seq, b.fence, b.kind, b.content, b.at, e.content, e.at
+             FROM journal b LEFT JOIN journal e ON e.begin_id = b.seq
+             WHERE b.seq > $1 AND b.at >= $2 AND b.begin_id IS NULL ORDER BY b.seq LIMIT $3",
+        )
+        .bind(after.0)
+        .bind(since.0)
+        .bind(i64::from(limit))
+        .fetch_all(&self.db().reader)
+        .await
+        .doing(doing)?;
+        rows.iter().map(|row| read(row, doing)).collect()
+    }
+
     /// An environment's calls, newest first.
     pub async fn journal(&self, key: EnvKey, limit: u32) -> Result<Vec<JournalRow>, StoreError> {
         let doing = "reading the journal";

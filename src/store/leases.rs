@@ -11,6 +11,7 @@ use sqlx::Row as _;
 
 use super::Store;
 use super::error::{Doing as _, StoreError};
+use super::transaction::Transaction;
 use crate::domain::id::EnvKey;
 use crate::domain::time::Timestamp;
 
@@ -87,6 +88,20 @@ impl Store {
             return Err(lease.lost());
         }
         Ok(Lease { expires_at, ..lease.clone() })
+    }
+
+    /// Frees what a holder had that is known to have ended: nobody has to wait until its leases and its claims on
+    /// deliveries expire.
+    pub async fn inherit(&self, ended: &str) -> Result<(), StoreError> {
+        let doing = "taking over from the controller before";
+        let mut transaction = Transaction::write(self.db(), doing).await?;
+        for sql in [
+            "UPDATE leases SET holder = NULL WHERE holder = $1",
+            "UPDATE inbox SET claimed_until = NULL WHERE claimed_by = $1 AND processed_at IS NULL",
+        ] {
+            sqlx::query(sql).bind(ended).execute(transaction.connection()).await.doing(doing)?;
+        }
+        transaction.commit(doing).await
     }
 
     /// Gives a lease back. Giving back a lost one does nothing.

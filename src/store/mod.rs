@@ -25,6 +25,7 @@ mod postgres;
 mod pulls;
 mod readings;
 mod repos;
+mod touches;
 mod transaction;
 mod writes;
 

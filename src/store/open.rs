@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AnyConnection, AssertSqlSafe, ConnectOptions as _, Connection as _, SqlSafeStr as _};
+use sqlx::{AnyConnection, AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _};
 
 use super::dialect::Dialect;
 use super::error::{Doing as _, StoreError, classify};
@@ -20,9 +20,10 @@ use super::lock::FileLock;
 use super::{Db, Inner, Store, postgres};
 
 /// Every migration ever released, oldest first. A released one is never edited.
-pub(super) const MIGRATIONS: [(i64, &str, &str); 2] = [
+pub(super) const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "first", include_str!("migrations/0001_first.sql")),
     (2, "replicas", include_str!("migrations/0002_replicas.sql")),
+    (4, "touches", include_str!("migrations/0004_touches.sql")),
 ];
 
 /// Readers on SQLite.
@@ -44,6 +45,20 @@ impl Store {
                 .await
                 .doing("clearing leases of the process before")?;
         }
+        let (inbox, writer) = Inbox::start(db.clone());
+        Ok(Self(Arc::new(Inner { db, inbox, writer: Mutex::new(Some(writer)) })))
+    }
+
+    /// Opens a store to read what is in it, also beside a controller that works on it: no lock is taken, nothing is made
+    /// or migrated, and whatever would write fails.
+    pub async fn open_for_reading(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let db = match url.split_once(':') {
+            Some(("sqlite", rest)) => read_sqlite(rest.strip_prefix("//").unwrap_or(rest))?,
+            Some(("postgres" | "postgresql", _)) => read_postgres(url)?,
+            _ => return Err(address(url, "the scheme is not known")),
+        };
+        check_schema(&db, url).await?;
         let (inbox, writer) = Inbox::start(db.clone());
         Ok(Self(Arc::new(Inner { db, inbox, writer: Mutex::new(Some(writer)) })))
     }
@@ -117,6 +132,46 @@ async fn open_postgres(url: &str) -> Result<Db, StoreError> {
     let pool = postgres::pool(options);
     let (writer, reader) = (pool.clone(), pool);
     Ok(Db { dialect: Dialect::Postgres, writer, reader, lock: None, replica: replica(), server: Some(server) })
+}
+
+fn read_sqlite(path: &str) -> Result<Db, StoreError> {
+    let path = std::path::absolute(path).map_err(|error| address(path, &error.to_string()))?;
+    if !path.is_file() {
+        return Err(address(&path.display().to_string(), "there is no such file"));
+    }
+    let url = SqliteConnectOptions::new().filename(&path).read_only(true).to_url_lossy();
+    let options = AnyConnectOptions::from_str(url.as_str()).doing("opening the store")?.disable_statement_logging();
+    let pool = AnyPoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(postgres::PATIENCE)
+        .after_connect(|connection, _| {
+            Box::pin(async { sqlx::raw_sql("PRAGMA busy_timeout = 5000").execute(connection).await.map(drop) })
+        })
+        .connect_lazy_with(options);
+    let (writer, reader) = (pool.clone(), pool);
+    Ok(Db { dialect: Dialect::Sqlite, writer, reader, lock: None, replica: replica(), server: None })
+}
+
+fn read_postgres(url: &str) -> Result<Db, StoreError> {
+    let server = postgres::address(url)?;
+    let pool = postgres::reading_pool(postgres::options(&server).doing("opening the store")?);
+    let (writer, reader) = (pool.clone(), pool);
+    Ok(Db { dialect: Dialect::Postgres, writer, reader, lock: None, replica: replica(), server: Some(server) })
+}
+
+/// Whether this program knows what lies there.
+async fn check_schema(db: &Db, url: &str) -> Result<(), StoreError> {
+    let doing = "reading the store's schema version";
+    let read = sqlx::query("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(&db.reader).await;
+    if matches!(&read, Err(sqlx::Error::Database(error)) if error.message().contains("_sqlx_migrations")) {
+        return Err(address(url, "there are no records of kagero"));
+    }
+    let found: Option<i64> = read.doing(doing)?.try_get(0).doing(doing)?;
+    let known = MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or_default();
+    match found {
+        Some(found) if found > known => Err(StoreError::TooNew { found, known }),
+        _ => Ok(()),
+    }
 }
 
 /// A name for this opening of the store.

@@ -62,6 +62,20 @@ pub(super) fn pool(options: AnyConnectOptions) -> AnyPool {
         .connect_lazy_with(options)
 }
 
+/// Connections that write nothing.
+pub(super) fn reading_pool(options: AnyConnectOptions) -> AnyPool {
+    AnyPoolOptions::new()
+        .max_connections(2)
+        .acquire_timeout(PATIENCE)
+        .after_connect(|connection, _| {
+            Box::pin(async {
+                set_up(connection).await?;
+                sqlx::raw_sql("SET default_transaction_read_only = on").execute(connection).await.map(drop)
+            })
+        })
+        .connect_lazy_with(options)
+}
+
 /// Prepares a session, or refuses a server that cannot be written to.
 pub(super) async fn set_up(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     let standby: bool = sqlx::query("SELECT pg_is_in_recovery()").fetch_one(&mut *connection).await?.try_get(0)?;

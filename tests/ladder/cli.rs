@@ -58,7 +58,7 @@ fn file(folder: &Path, name: &str, text: &str) -> String {
 #[test]
 fn help_and_completions_are_data() {
     let help = ends(0, &["--help"]);
-    for command in ["serve", "demo", "env", "config", "doctor", "completions"] {
+    for command in ["serve", "demo", "env", "audit", "adopt", "config", "doctor", "completions"] {
         assert!(out(&help).contains(command), "{}", out(&help));
     }
     assert!(!out(&help).contains("agent's agent") && err(&help).is_empty());

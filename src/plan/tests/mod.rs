@@ -1,5 +1,6 @@
 //! Tables of decisions, and a small world in which plans are carried out to their end.
 
+mod adopt;
 mod table;
 mod walk;
 mod world;

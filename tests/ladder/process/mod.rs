@@ -4,6 +4,8 @@
 //! Guarantees: every story ends with the proof that nothing of it is left, and leaves no process behind even
 //! where it fails.
 
+mod adopt;
+mod audit;
 mod capacity;
 mod crashes;
 mod deliveries;
@@ -14,6 +16,7 @@ mod failures;
 mod forge;
 mod holder;
 mod isolation;
+mod kills;
 mod memory;
 mod outer;
 mod pushes;

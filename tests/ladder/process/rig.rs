@@ -71,9 +71,6 @@ impl Rig {
         if let Some(url) = &setup.store {
             write_secret(&dir.join("store-url"), url);
         }
-        if let Some(url) = &setup.store {
-            write_secret(&dir.join("store-url"), url);
-        }
         std::fs::write(
             dir.join("golden.sql"),
             "CREATE TABLE things (id int PRIMARY KEY, name text NOT NULL);\nINSERT INTO things VALUES (1, 'seeded');\n",
@@ -152,6 +149,14 @@ impl Rig {
         }
         command.args(["--size", &bytes.to_string(), "--tmpfs"]).arg(state).arg(env!("CARGO_BIN_EXE_kagero"));
         command
+    }
+
+    /// Another command of the program, to its end.
+    pub async fn kagero(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kagero"));
+        command.args(arguments).current_dir(&self.dir).env("KAGERO_CONFIG", "kagero.toml").env("NO_COLOR", "1");
+        command.env_remove("KAGERO_LOG").stdin(Stdio::null()).kill_on_drop(true);
+        tokio::time::timeout(PATIENCE, command.output()).await.expect("it does not end").unwrap()
     }
 
     pub fn controller_pid(&self) -> u32 {
@@ -279,12 +284,7 @@ impl Rig {
             }
         }
         for number in self.opened.clone() {
-            eventually(format!("nothing is held for pull request {number}"), PATIENCE, async || {
-                let Some(detail) = self.detail(number).await? else { return Ok(()) };
-                let held = detail.ledger.as_ref().is_some_and(|ledger| !ledger.is_released());
-                if held { Err(self.situation(number, &detail)) } else { Ok(()) }
-            })
-            .await;
+            self.until_nothing_is_held(number).await;
             assert!(self.comments(number).await.len() <= 1, "{:?}", self.comments(number).await);
         }
         assert_eq!(self.left().await, Vec::<String>::new());

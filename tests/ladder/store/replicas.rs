@@ -11,7 +11,7 @@ use kagero::forge::budget::{WriteBudget, WriteLimits};
 use kagero::store::{CLAIMED, Delivery, Listener, News, Store, StoreError};
 
 use super::place::on_both;
-use super::{NOW, Place, key, lease, ledger};
+use super::{NOW, Place, TTL, key, lease, ledger};
 use crate::database::harness::sql;
 
 /// As many openings as there can be.
@@ -192,6 +192,41 @@ async fn a_store_goes_with_one_installation() {
         let refused = store.belong_to("two").await;
         assert!(matches!(refused, Err(StoreError::Foreign)), "{refused:?}");
         store.belong_to("one").await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_controller_that_has_ended_held_is_free_for_the_next_one() {
+    on_both(async |place| {
+        let store = place.open().await;
+        let held = store.acquire(key(1), "ended", TTL, NOW).await.unwrap().unwrap();
+        let others = store.acquire(key(2), "lives", TTL, NOW).await.unwrap().unwrap();
+        store.inherit("ended").await.unwrap();
+        let next = store.acquire(key(1), "next", TTL, NOW).await.unwrap().unwrap();
+        assert!(next.fence > held.fence);
+        assert_eq!(store.acquire(key(2), "next", TTL, NOW).await.unwrap(), None, "{others:?} was taken away");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_newest_delivery_about_a_pull_request_is_remembered() {
+    on_both(async |place| {
+        let store = place.open().await;
+        assert_eq!(store.touched_by(key(1)).await.unwrap(), None);
+        for guid in ["first", "second", "third"] {
+            let body = Bytes::from_static(b"{}");
+            let delivery = Delivery { guid: guid.into(), event: "pull_request".into(), body, received_at: NOW };
+            store.inbox().accept(delivery).await.unwrap();
+        }
+        let seqs: Vec<i64> = store.inbox().pending(10).await.unwrap().iter().map(|row| row.seq).collect();
+        store.touch(key(1), seqs[1]).await.unwrap();
+        store.touch(key(1), seqs[0]).await.unwrap();
+        assert_eq!(store.touched_by(key(1)).await.unwrap().as_deref(), Some("second"));
+        store.touch(key(1), seqs[2]).await.unwrap();
+        assert_eq!(store.touched_by(key(1)).await.unwrap().as_deref(), Some("third"));
+        assert_eq!(store.touched_by(key(2)).await.unwrap(), None);
     })
     .await;
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::protocol::{AddressFile, AgentOptions, ProcessRef, remove_tree, write_atomically};
 use crate::domain::ledger::Token;
 use crate::domain::observed::Tags;
-use crate::domain::owned::name_prefix;
+use crate::domain::owned::machine_name;
 use crate::domain::time::Timestamp;
 
 /// Where the machines lie in the state directory.
@@ -38,8 +38,7 @@ pub(super) struct Record {
 impl Record {
     /// The machine's name: a function of what is recorded.
     pub(super) fn name(&self) -> String {
-        let Tags { install, uid, generation, .. } = &self.tags;
-        format!("{}{uid}-g{generation}-a{}", name_prefix(install, '-'), self.attempt)
+        machine_name(&self.tags, self.attempt)
     }
 }
 

@@ -188,6 +188,16 @@ impl Rig {
         .await;
     }
 
+    /// Waits until nothing is held for a pull request, whatever became of it.
+    pub async fn until_nothing_is_held(&self, number: u64) {
+        eventually(format!("nothing is held for pull request {number}"), PATIENCE, async || {
+            let Some(detail) = self.detail(number).await? else { return Ok(()) };
+            let held = detail.ledger.as_ref().is_some_and(|ledger| !ledger.is_released());
+            if held { Err(self.situation(number, &detail)) } else { Ok(()) }
+        })
+        .await;
+    }
+
     /// Waits until the phase is as wanted.
     pub async fn until_phase(&self, number: u64, what: &str, wanted: impl Fn(&Phase) -> bool) {
         eventually(format!("pull request {number} is {what}"), PATIENCE, async || {
