@@ -18,6 +18,7 @@ pub mod residue;
 pub mod run;
 pub mod secret;
 mod serve;
+mod sweep;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -52,6 +53,8 @@ enum Command {
     Demo(demo::DemoArguments),
     /// Look at environments and take them away.
     Env(env::EnvArguments),
+    /// Find what belongs to no environment, and take away what has been so for a day.
+    Sweep(sweep::SweepArguments),
     /// Check and explain configurations.
     Config(config::ConfigArguments),
     /// Find out whether this machine and its configuration can do the work.
@@ -91,11 +94,17 @@ pub enum Exit {
     Held,
     /// The controller does not answer.
     Unreachable,
+    /// Something belongs to no environment.
+    Found,
+    /// Nothing may be taken away.
+    Frozen,
+    /// What was listed is not to be believed.
+    Refused,
 }
 
 impl Exit {
     /// Every way to end.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Ok,
         Self::Error,
         Self::Usage,
@@ -107,6 +116,9 @@ impl Exit {
         Self::Pending,
         Self::Held,
         Self::Unreachable,
+        Self::Found,
+        Self::Frozen,
+        Self::Refused,
     ];
 
     /// The code that the process ends with.
@@ -123,6 +135,9 @@ impl Exit {
             Self::Pending => 8,
             Self::Held => 9,
             Self::Unreachable => 10,
+            Self::Found => 11,
+            Self::Frozen => 12,
+            Self::Refused => 13,
         }
     }
 
@@ -182,6 +197,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Serve => serve::run(&config).await,
         Command::Demo(demo) => demo::run(demo).await,
         Command::Env(env) => env::run(&config, env).await,
+        Command::Sweep(sweep) => sweep::run(&config, &sweep).await,
         Command::Config(command) => config::run(&config, command),
         Command::Doctor(doctor) => doctor::run(&config, &doctor).await,
         Command::Completions { shell } => {

@@ -27,8 +27,10 @@ use crate::cloud::local::machines::{LocalMachines, LocalOptions};
 use crate::config::Server;
 use crate::config::server::{
     Compute, Front as ServerFront, Postgres, PostgresServer, SandboxRule, Seed, SeedFormat, Store as StoreAddress,
+    SweepMode,
 };
-use crate::controller::{Controller, Desk, Tuning, World};
+use crate::controller::sweep::Scope;
+use crate::controller::{self, Controller, Desk, Tuning, World};
 use crate::domain::assignment::SandboxLevel;
 use crate::domain::id::SeedName;
 use crate::domain::policy::{Engine, Policy};
@@ -98,39 +100,15 @@ impl Running {
         let recorder = metrics::recorder();
         let state_dir = prepare_state_dir(&server.state_dir)?;
         let holder = StateHolder::take(&state_dir)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = open_store(server).await?;
-        let secret = InstallSecret::load(&state_dir)?;
-        store.belong_to(&secret.digest()).await.context("the store cannot be used with this state_dir")?;
-        let policy = policy(server, &state_dir);
-        let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
-        let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
-        let machines = Arc::new(machines(server, around, &state_dir, &secret, &clock)?);
-        tokio::spawn(Arc::clone(&machines).announce());
-
+        let ground = Ground::open(server, state_dir).await?;
         let routes = RouteTable::default();
         let gate =
             Gateway::start(gateway_config(server), routes.clone()).context("the gateway could not be started")?;
         let gateway = gate.local_addr();
-        let prober = GatewayProber::new(loopback(gateway), server.gateway.domain.clone())?;
-        let forge = Github::new(github_config(server)?, Arc::clone(&clock)).context("GitHub could not be set up")?;
-
-        let world = World {
-            store: store.clone(),
-            forge: Arc::new(forge),
-            machines,
-            databases: Arc::new(databases),
-            agents: Arc::new(HttpAgents(AgentClient::new(secret.signing_key()))),
-            prober: Arc::new(prober),
-            routes,
-            clock: Arc::clone(&clock),
-            policy: ArcSwap::from_pointee(policy),
-            secrets: server.secrets.iter().map(|(name, secret)| (name.clone(), secret.value.clone())).collect(),
-            holder: format!("{}-{}", std::process::id(), hex::encode(rand::random::<[u8; 4]>())),
-            // The pause between two edits of one comment is the plan's; here only the totals count.
-            writes: WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() },
-        };
-        let tuning = Tuning { resync: around.resync, ..Tuning::default() };
+        let Build { world, postgres, machines } = ground.build(server, around, routes, gateway)?;
+        tokio::spawn(machines.announce());
+        let Ground { state_dir, store, clock, .. } = ground;
+        let tuning = Tuning { resync: around.resync, sweep: sweep(server), ..Tuning::default() };
         let controller = Controller::start(world, tuning).await.context("the controller could not be started")?;
 
         let secrets = server.github.webhook_secrets.iter().map(|secret| secret.value.clone()).collect();
@@ -188,6 +166,95 @@ impl Running {
             postgres.stop().await?;
         }
         Ok(())
+    }
+}
+
+/// What is done by itself.
+fn sweep(server: &Server) -> Option<(Scope, Duration)> {
+    match server.sweep.mode {
+        SweepMode::Apply => Some((Scope::Apply, server.sweep.every)),
+        SweepMode::Report => Some((Scope::DryRun, server.sweep.every)),
+        SweepMode::Off => None,
+    }
+}
+
+/// What everything stands on.
+struct Ground {
+    state_dir: PathBuf,
+    store: Store,
+    secret: InstallSecret,
+    clock: Arc<dyn Clock>,
+}
+
+/// The world, and what of it has to be spoken to by itself.
+struct Build {
+    world: World,
+    postgres: Option<PostgresDatabases>,
+    machines: Arc<Confining<LocalMachines>>,
+}
+
+impl Ground {
+    async fn open(server: &Server, state_dir: PathBuf) -> anyhow::Result<Self> {
+        let store = open_store(server).await?;
+        let secret = InstallSecret::load(&state_dir)?;
+        store.belong_to(&secret.digest()).await.context("the store cannot be used with this state_dir")?;
+        Ok(Self { state_dir, store, secret, clock: Arc::new(SystemClock) })
+    }
+
+    fn build(
+        &self,
+        server: &Server,
+        around: &Surroundings,
+        routes: RouteTable,
+        gateway: SocketAddr,
+    ) -> anyhow::Result<Build> {
+        let Self { state_dir, store, secret, clock } = self;
+        let policy = policy(server, state_dir);
+        let postgres = postgres(server, around, state_dir, secret, &policy, clock)?;
+        let databases = LocalDatabases::new(postgres.clone(), sqlite(server, state_dir, clock));
+        let machines = Arc::new(machines(server, around, state_dir, secret, clock)?);
+        let prober = GatewayProber::new(loopback(gateway), server.gateway.domain.clone())?;
+        let forge = Github::new(github_config(server)?, Arc::clone(clock)).context("GitHub could not be set up")?;
+        let world = World {
+            store: store.clone(),
+            forge: Arc::new(forge),
+            machines: machines.clone(),
+            databases: Arc::new(databases),
+            agents: Arc::new(HttpAgents(AgentClient::new(secret.signing_key()))),
+            prober: Arc::new(prober),
+            routes,
+            clock: Arc::clone(clock),
+            policy: ArcSwap::from_pointee(policy),
+            secrets: server.secrets.iter().map(|(name, secret)| (name.clone(), secret.value.clone())).collect(),
+            holder: format!("{}-{}", std::process::id(), hex::encode(rand::random::<[u8; 4]>())),
+            // The pause between two edits of one comment is the plan's; here only the totals count.
+            writes: WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() },
+        };
+        Ok(Build { world, postgres, machines })
+    }
+}
+
+/// The same world without a controller: for whoever does one thing and ends.
+pub struct Alone {
+    /// For asking.
+    pub desk: Desk,
+    store: Store,
+    /// Let go last.
+    _holder: StateHolder,
+}
+
+impl Alone {
+    /// Opens everything; nothing is started.
+    pub async fn begin(server: &Server, around: &Surroundings, holder: StateHolder) -> anyhow::Result<Self> {
+        let ground = Ground::open(server, prepare_state_dir(&server.state_dir)?).await?;
+        let Build { world, .. } = ground.build(server, around, RouteTable::default(), server.listen.gateway)?;
+        let desk = controller::Engine::new(world).await.context("the store could not be read")?.desk();
+        Ok(Self { desk, store: ground.store, _holder: holder })
+    }
+
+    /// Closes the store.
+    pub async fn end(self) {
+        self.store.close().await;
     }
 }
 

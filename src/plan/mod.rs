@@ -8,6 +8,7 @@ mod admission;
 mod desired;
 mod hosts;
 mod provision;
+pub mod sweep;
 mod teardown;
 
 pub use admission::{Applicant, Seat, Seated, admit};
