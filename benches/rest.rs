@@ -123,6 +123,7 @@ fn policy() -> Policy {
         max_age: Duration::from_hours(24),
         seeds: BTreeMap::new(),
         secrets: BTreeSet::new(),
+        removals: kagero::domain::policy::RemovalLimits::default(),
     }
 }
 

@@ -20,6 +20,7 @@ pub mod residue;
 pub mod run;
 pub mod secret;
 mod serve;
+mod sweep;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -58,6 +59,8 @@ enum Command {
     Audit(audit::AuditArguments),
     /// Rebuild a lost store from GitHub and from what lives.
     Adopt(adopt::AdoptArguments),
+    /// Find what belongs to no environment, and take away what has been so for a day.
+    Sweep(sweep::SweepArguments),
     /// Check and explain configurations.
     Config(config::ConfigArguments),
     /// Find out whether this machine and its configuration can do the work.
@@ -101,11 +104,17 @@ pub enum Exit {
     Broken,
     /// Something lives that no record tells of.
     Unadopted,
+    /// Something belongs to no environment.
+    Found,
+    /// Nothing may be taken away.
+    Frozen,
+    /// What was listed is not to be believed.
+    Refused,
 }
 
 impl Exit {
     /// Every way to end.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Ok,
         Self::Error,
         Self::Usage,
@@ -119,6 +128,9 @@ impl Exit {
         Self::Unreachable,
         Self::Broken,
         Self::Unadopted,
+        Self::Found,
+        Self::Frozen,
+        Self::Refused,
     ];
 
     /// The code that the process ends with.
@@ -137,6 +149,9 @@ impl Exit {
             Self::Unreachable => 10,
             Self::Broken => 11,
             Self::Unadopted => 12,
+            Self::Found => 13,
+            Self::Frozen => 14,
+            Self::Refused => 15,
         }
     }
 
@@ -198,6 +213,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Env(env) => env::run(&config, env).await,
         Command::Audit(audit) => audit::run(&config, audit).await,
         Command::Adopt(adopt) => adopt::run(&config, &adopt).await,
+        Command::Sweep(sweep) => sweep::run(&config, &sweep).await,
         Command::Config(command) => config::run(&config, command),
         Command::Doctor(doctor) => doctor::run(&config, &doctor).await,
         Command::Completions { shell } => {

@@ -29,8 +29,10 @@ use crate::cloud::{Databases as _, Machines as _};
 use crate::config::Server;
 use crate::config::server::{
     Compute, Front as ServerFront, Postgres, PostgresServer, SandboxRule, Seed, SeedFormat, Store as StoreAddress,
+    SweepMode,
 };
-use crate::controller::{Controller, Desk, Tuning, World};
+use crate::controller::sweep::Scope;
+use crate::controller::{self, Controller, Desk, Tuning, World};
 use crate::domain::assignment::SandboxLevel;
 use crate::domain::id::SeedName;
 use crate::domain::policy::{Engine, Policy};
@@ -116,8 +118,13 @@ pub struct Parts {
 impl Parts {
     /// Takes the state directory and opens the store.
     pub async fn of(server: &Server, around: &Surroundings) -> anyhow::Result<Self> {
+        let holder = StateHolder::take(&prepare_state_dir(&server.state_dir)?)?;
+        Self::under(server, around, holder).await
+    }
+
+    /// Opens the store under a state directory that is taken.
+    async fn under(server: &Server, around: &Surroundings, holder: StateHolder) -> anyhow::Result<Self> {
         let state_dir = prepare_state_dir(&server.state_dir)?;
-        let holder = StateHolder::take(&state_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = open_store(server).await?;
         let secret = InstallSecret::load(&state_dir)?;
@@ -131,6 +138,28 @@ impl Parts {
         let machines = Arc::new(machines(server, around, &state_dir, &secret, &clock)?);
         let forge = Github::new(github_config(server)?, Arc::clone(&clock)).context("GitHub could not be set up")?;
         Ok(Self { state_dir, holder, clock, store, policy, databases, machines, forge, secret, postgres })
+    }
+
+    /// The world that a controller acts in, and what has to be kept beside it.
+    fn furnish(self, server: &Server, routes: RouteTable, gateway: SocketAddr) -> anyhow::Result<(World, Kept)> {
+        let Self { state_dir, holder, clock, store, policy, databases, machines, forge, secret, postgres } = self;
+        let prober = GatewayProber::new(loopback(gateway), server.gateway.domain.clone())?;
+        let world = World {
+            store,
+            forge: Arc::new(forge),
+            machines,
+            databases: Arc::new(databases),
+            agents: Arc::new(HttpAgents(AgentClient::new(secret.signing_key()))),
+            prober: Arc::new(prober),
+            routes,
+            clock,
+            policy: ArcSwap::from_pointee(policy),
+            secrets: server.secrets.iter().map(|(name, secret)| (name.clone(), secret.value.clone())).collect(),
+            holder: holder.name().to_owned(),
+            // The pause between two edits of one comment is the plan's; here only the totals count.
+            writes: WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() },
+        };
+        Ok((world, Kept { state_dir, holder, postgres }))
     }
 
     /// An empty store beside what lives would make it again, beside or in place of what is there. Where a listing fails
@@ -168,6 +197,13 @@ impl Parts {
     }
 }
 
+/// What a world does not hold of its [`Parts`].
+struct Kept {
+    state_dir: PathBuf,
+    holder: StateHolder,
+    postgres: Option<PostgresDatabases>,
+}
+
 impl Running {
     /// Starts everything. Returns once both listeners answer.
     pub async fn start(server: &Server, around: &Surroundings) -> anyhow::Result<Self> {
@@ -178,31 +214,14 @@ impl Running {
         let recorder = metrics::recorder();
         let parts = Parts::of(server, around).await?;
         parts.refuse_to_forget().await?;
-        let Parts { state_dir, holder, clock, store, policy, databases, machines, forge, secret, postgres } = parts;
-        tokio::spawn(Arc::clone(&machines).announce());
-
+        tokio::spawn(Arc::clone(&parts.machines).announce());
         let routes = RouteTable::default();
         let gate =
             Gateway::start(gateway_config(server), routes.clone()).context("the gateway could not be started")?;
         let gateway = gate.local_addr();
-        let prober = GatewayProber::new(loopback(gateway), server.gateway.domain.clone())?;
-
-        let world = World {
-            store: store.clone(),
-            forge: Arc::new(forge),
-            machines,
-            databases: Arc::new(databases),
-            agents: Arc::new(HttpAgents(AgentClient::new(secret.signing_key()))),
-            prober: Arc::new(prober),
-            routes,
-            clock: Arc::clone(&clock),
-            policy: ArcSwap::from_pointee(policy),
-            secrets: server.secrets.iter().map(|(name, secret)| (name.clone(), secret.value.clone())).collect(),
-            holder: holder.name().to_owned(),
-            // The pause between two edits of one comment is the plan's; here only the totals count.
-            writes: WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() },
-        };
-        let tuning = Tuning { resync: around.resync, ..Tuning::default() };
+        let (store, clock) = (parts.store.clone(), Arc::clone(&parts.clock));
+        let (world, Kept { state_dir, holder, postgres }) = parts.furnish(server, routes, gateway)?;
+        let tuning = Tuning { resync: around.resync, sweep: sweep(server), ..Tuning::default() };
         let controller = Controller::start(world, tuning).await.context("the controller could not be started")?;
 
         let secrets = server.github.webhook_secrets.iter().map(|secret| secret.value.clone()).collect();
@@ -260,6 +279,42 @@ impl Running {
             postgres.stop().await?;
         }
         Ok(())
+    }
+}
+
+/// What is done by itself.
+fn sweep(server: &Server) -> Option<(Scope, Duration)> {
+    match server.sweep.mode {
+        SweepMode::Apply => Some((Scope::Apply, server.sweep.every)),
+        SweepMode::Report => Some((Scope::DryRun, server.sweep.every)),
+        SweepMode::Off => None,
+    }
+}
+
+/// The same world without a controller: for whoever does one thing and ends.
+pub struct Alone {
+    /// For asking.
+    pub desk: Desk,
+    store: Store,
+    /// Let go last.
+    _holder: StateHolder,
+}
+
+impl Alone {
+    /// Opens everything; nothing is started.
+    pub async fn begin(server: &Server, around: &Surroundings, holder: StateHolder) -> anyhow::Result<Self> {
+        let parts = Parts::under(server, around, holder).await?;
+        // What a lost store does not tell of belongs to somebody.
+        parts.refuse_to_forget().await?;
+        let store = parts.store.clone();
+        let (world, Kept { holder, .. }) = parts.furnish(server, RouteTable::default(), server.listen.gateway)?;
+        let desk = controller::Engine::new(world).await.context("the store could not be read")?.desk();
+        Ok(Self { desk, store, _holder: holder })
+    }
+
+    /// Closes the store.
+    pub async fn end(self) {
+        self.store.close().await;
     }
 }
 

@@ -18,7 +18,7 @@ use super::fleet::Fleet;
 use super::pass::{self, Outcome, PassError};
 use super::ports::World;
 use super::state::Memory;
-use super::{Desk, intake, replicas, resync};
+use super::{Desk, intake, replicas, resync, sweep};
 use crate::domain::id::EnvKey;
 use crate::store::StoreError;
 
@@ -97,6 +97,23 @@ impl Engine {
                 error = %crate::telemetry::chain(&error),
                 "old deliveries could not be deleted; trying again at the next resync"
             );
+        }
+    }
+
+    /// Sweeps whenever it is time, for ever.
+    pub(super) async fn keep_sweeping(&self, scope: sweep::Scope, every: Duration) {
+        loop {
+            // One that panics is a mistake of ours: the next one comes all the same.
+            let swept = AssertUnwindSafe(sweep::when_due(&self.world, &self.memory, scope, every)).catch_unwind().await;
+            let wait = match swept {
+                Ok(Ok(wait)) => wait,
+                Ok(Err(error)) => {
+                    tracing::warn!(error = %crate::telemetry::chain(&error), "a sweep ended early; trying again");
+                    every.min(Duration::from_mins(5))
+                }
+                Err(_) => every,
+            };
+            tokio::time::sleep(wait).await;
         }
     }
 

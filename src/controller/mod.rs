@@ -25,6 +25,7 @@ mod routes;
 mod seats;
 mod speak;
 mod state;
+pub mod sweep;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,11 +54,13 @@ pub struct Tuning {
     pub workers: usize,
     /// Between two full listings.
     pub resync: Duration,
+    /// What a sweep by itself does, and how often; `None`: there is none.
+    pub sweep: Option<(sweep::Scope, Duration)>,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { workers: 16, resync: Duration::from_mins(5) }
+        Self { workers: 16, resync: Duration::from_mins(5), sweep: None }
     }
 }
 
@@ -89,6 +92,10 @@ impl Controller {
                 tokio::time::sleep(tuning.resync).await;
             }
         }));
+        if let Some((scope, every)) = tuning.sweep {
+            let sweeping = engine.clone();
+            tasks.spawn(until(stop.clone(), async move { sweeping.keep_sweeping(scope, every).await }));
+        }
         Ok(Self { engine, stop, tasks })
     }
 
@@ -162,6 +169,11 @@ impl Desk {
             all.push(self.world.agents.logs(&address, &known.uid, wanted).await?);
         }
         Ok(futures::stream::iter(all).flatten().boxed())
+    }
+
+    /// Sweeps once.
+    pub async fn sweep(&self, scope: sweep::Scope) -> Result<sweep::Report, sweep::SweepError> {
+        sweep::run(&self.world, &self.memory, scope).await
     }
 
     /// Keys that wait or run.

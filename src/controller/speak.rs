@@ -7,7 +7,7 @@ use super::decide::Known;
 use super::execute::{StepError, finish};
 use super::grounds::Grounds;
 use super::ports::World;
-use crate::domain::ledger::{CommentSaid, DeploymentState, Said};
+use crate::domain::ledger::{CommentSaid, Said};
 use crate::domain::step::Step;
 use crate::forge::{DeploymentStatus, Forge, ForgeErrorKind, RepoRef};
 use crate::report::comment::marker;

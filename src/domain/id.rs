@@ -32,6 +32,11 @@ pub struct EnvKey {
     pub pr: PrNumber,
 }
 
+impl EnvKey {
+    /// No pull request: what sweeps take the lease of, so that there is one at a time. No repository is number 0.
+    pub const SWEEP: Self = Self { repo: RepoId(0), pr: PrNumber(1) };
+}
+
 impl fmt::Display for EnvKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.repo.0, self.pr.0)

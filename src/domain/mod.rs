@@ -4,9 +4,11 @@
 //! Must not know: any adapter, any store, any other module of the crate.
 
 pub mod assignment;
+pub mod brake;
 pub mod desired;
 pub mod id;
 pub mod ledger;
+pub mod mark;
 pub mod observed;
 pub mod owned;
 pub mod policy;

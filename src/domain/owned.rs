@@ -1,18 +1,27 @@
 //! Permission to destroy, as a value.
 //!
-//! Every destructive call takes an [`Owned`], and the only way to get one is [`prove`]: the live
+//! Every destructive call takes an [`Owned`], and the only way to get one is a proof: the live
 //! description must carry our installation's tag and the uid and generation that the ledger knows, a name
-//! with our prefix, and a place in the allow-list (I1, I7). There is no `delete(String)`.
+//! with our prefix, and a place in the allow-list (I1, I7). What no environment claims needs an old mark
+//! besides ([`Orphan`]). There is no `delete(String)`.
 
 use std::time::Duration;
 
 use super::id::{DatabaseId, EnvUid, Generation, InstallId, MachineId};
+use super::ledger::{Ledger, Standing};
+use super::mark::{Mark, Subject};
 use super::observed::{Database, Location, Machine, Tags};
 use super::policy::AllowList;
 use super::time::Timestamp;
 
 /// How old the description may be that a destructive call rests on (I1).
 pub const EVIDENCE_LIFETIME: Duration = Duration::from_mins(1);
+
+/// How old a mark has to be before an orphan may be taken away (I1).
+pub const ORPHAN_AGE: Duration = Duration::from_hours(24);
+
+/// How many sweeps have to have seen an orphan (I1).
+pub const ORPHAN_SIGHTINGS: u32 = 3;
 
 /// An id that was proven to be ours to destroy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +109,36 @@ pub enum Refusal {
         /// What the ledger knows.
         known: Generation,
     },
+    /// An environment claims it: that one takes it away when it is time.
+    #[error("{name} belongs to environment {uid}, which has a record that is not closed")]
+    Claimed {
+        /// The resource.
+        name: String,
+        /// Whose it is.
+        uid: EnvUid,
+    },
+    /// The mark is not on this.
+    #[error("{name} does not carry the mark that it is to be taken away for")]
+    Unmarked {
+        /// The resource.
+        name: String,
+    },
+    /// The mark is too young, or too few sweeps have seen it.
+    #[error("{name} has been an orphan for {} h in {sightings} sweeps; it takes {} h and {ORPHAN_SIGHTINGS} sweeps", age.as_secs() / 3600, ORPHAN_AGE.as_secs() / 3600)]
+    YoungMark {
+        /// The resource.
+        name: String,
+        /// For how long.
+        age: Duration,
+        /// In how many sweeps.
+        sightings: u32,
+    },
+    /// The description is too old.
+    #[error("{name} was read more than a minute ago")]
+    Stale {
+        /// The resource.
+        name: String,
+    },
     /// Its name lacks our prefix.
     #[error("{name} does not begin with {prefix}")]
     Name {
@@ -150,6 +189,84 @@ pub fn prove_database(database: &Database, claim: Claim<'_>, allow: &AllowList) 
     let prefix = name_prefix(claim.install, '_');
     let tags = check(&database.name, database.tags.as_ref(), &database.location, claim, allow, &prefix)?;
     Ok(Owned { id: database.id.clone(), name: database.name.clone(), tags, read_at: database.read_at })
+}
+
+/// What has to be known of a resource that no environment claims.
+#[derive(Debug, Clone, Copy)]
+pub struct Orphan<'a> {
+    /// This installation.
+    pub install: &'a InstallId,
+    /// The record of the environment whose uid it carries, if there is one.
+    pub record: Option<&'a Ledger>,
+    /// The mark on it.
+    pub mark: &'a Mark,
+    /// The present instant.
+    pub now: Timestamp,
+}
+
+/// Permission to terminate a machine that no environment claims.
+pub fn prove_orphan_machine(
+    machine: &Machine,
+    orphan: Orphan<'_>,
+    allow: &AllowList,
+) -> Result<Owned<MachineId>, Refusal> {
+    let claim = check_mark(
+        &machine.name,
+        machine.tags.as_ref(),
+        &Subject::Machine(machine.id.clone()),
+        machine.read_at,
+        orphan,
+    )?;
+    prove_machine(machine, claim, allow)
+}
+
+/// Permission to drop a database that no environment claims.
+pub fn prove_orphan_database(
+    database: &Database,
+    orphan: Orphan<'_>,
+    allow: &AllowList,
+) -> Result<Owned<DatabaseId>, Refusal> {
+    let claim = check_mark(
+        &database.name,
+        database.tags.as_ref(),
+        &Subject::Database(database.id.clone()),
+        database.read_at,
+        orphan,
+    )?;
+    prove_database(database, claim, allow)
+}
+
+/// What an orphan may be compared with: its own tags, if the record leaves it to the sweep and the mark is old enough.
+fn check_mark<'a>(
+    name: &str,
+    tags: Option<&Tags>,
+    subject: &Subject,
+    read_at: Timestamp,
+    orphan: Orphan<'a>,
+) -> Result<Claim<'a>, Refusal> {
+    let Orphan { install, record, mark, now } = orphan;
+    let name = name.to_owned();
+    let Some(tags) = tags else { return Err(Refusal::Untagged { name }) };
+    if mark.subject != *subject || mark.tags != *tags {
+        return Err(Refusal::Unmarked { name });
+    }
+    let (generation, closed_at) = match record {
+        None => (mark.tags.generation, mark.first_at),
+        Some(record) if record.uid != mark.tags.uid => return Err(Refusal::Unmarked { name }),
+        Some(record) => match record.standing {
+            Standing::Released(at) => (record.generation, at),
+            Standing::Live | Standing::Leaving(_) => return Err(Refusal::Claimed { name, uid: record.uid.clone() }),
+        },
+    };
+    // Whatever was seen before its environment was closed says nothing of an orphan.
+    let age = now.since(mark.first_at.max(closed_at));
+    if age < ORPHAN_AGE || mark.sightings < ORPHAN_SIGHTINGS {
+        return Err(Refusal::YoungMark { name, age, sightings: mark.sightings });
+    }
+    if now.since(read_at) > EVIDENCE_LIFETIME {
+        return Err(Refusal::Stale { name });
+    }
+    Ok(Claim { install, uid: &mark.tags.uid, generation })
 }
 
 fn check(

@@ -34,6 +34,31 @@ pub struct Policy {
     pub seeds: BTreeMap<SeedName, Engine>,
     /// Names of secrets that the operator has set up for repositories.
     pub secrets: BTreeSet<String>,
+    /// How much may be taken away within an hour before somebody has to look.
+    pub removals: RemovalLimits,
+}
+
+/// How much may be taken away before it looks like a mistake (I3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemovalLimits {
+    /// So many are never too many.
+    pub count: u32,
+    /// So much of everything is not too much, in percent.
+    pub share: u32,
+}
+
+impl Default for RemovalLimits {
+    fn default() -> Self {
+        Self { count: 5, share: 20 }
+    }
+}
+
+impl RemovalLimits {
+    /// How many of so many may be taken away.
+    pub fn of(self, all: usize) -> usize {
+        let share = all.saturating_mul(self.share as usize) / 100;
+        share.max(self.count as usize)
+    }
 }
 
 impl Policy {

@@ -9,6 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::protocol::LogLine;
+use crate::controller::sweep::{Scope, SweepError};
 use crate::controller::{Desk, LogWanted};
 use crate::domain::id::{EnvKey, PrNumber, RepoId, ServiceName};
 use crate::domain::ledger::Ledger;
@@ -61,6 +62,7 @@ pub fn router(desk: Desk) -> Router {
         .route("/api/environments/{repo}/{pr}", get(show))
         .route("/api/environments/{repo}/{pr}/logs", get(logs))
         .route("/api/environments/{repo}/{pr}/destroy", post(destroy))
+        .route("/api/sweep", post(sweep))
         .with_state(desk)
 }
 
@@ -141,6 +143,23 @@ async fn request_destroy(desk: &Desk, key: EnvKey) -> Result<bool, StoreError> {
     tracing::info!(env.key = %key, "an operator asked for the environment to be destroyed");
     desk.wake(key);
     Ok(true)
+}
+
+#[derive(Debug, Deserialize)]
+struct SweepParameters {
+    #[serde(default)]
+    apply: bool,
+}
+
+async fn sweep(State(desk): State<Desk>, Query(parameters): Query<SweepParameters>) -> Response {
+    let scope = if parameters.apply { Scope::Apply } else { Scope::DryRun };
+    match desk.sweep(scope).await {
+        Ok(report) => Json(report).into_response(),
+        Err(SweepError::Store(error)) => failed(&error),
+        Err(error @ SweepError::Busy) => {
+            (StatusCode::CONFLICT, Json(Problem { error: error.to_string() })).into_response()
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]

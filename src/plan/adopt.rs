@@ -221,7 +221,7 @@ fn said(before: Option<&Ledger>, pull: Option<&PullFacts>) -> Said {
     if let Some(ledger) = before {
         return ledger.said.clone().doubted();
     }
-    let deployment = pull.map(|pull| DeploymentSaid { id: None, sha: pull.head_sha.clone(), state: None });
+    let deployment = pull.map(|pull| DeploymentSaid::asked(pull.head_sha.clone()));
     Said { deployments: deployment.into_iter().collect(), ..Said::default() }
 }
 

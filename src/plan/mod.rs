@@ -9,6 +9,7 @@ mod adopt;
 mod desired;
 mod hosts;
 mod provision;
+pub mod sweep;
 mod teardown;
 
 pub use admission::{Applicant, Seat, Seated, admit};

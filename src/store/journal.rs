@@ -204,7 +204,28 @@ impl Store {
     }
 }
 
+/// Notes an act that takes place in this transaction: its beginning and its end are one with it.
+pub(super) async fn note(
+    mut transaction: Transaction,
+    key: EnvKey,
+    kind: &str,
+    content: &str,
+    at: Timestamp,
+    doing: &'static str,
+) -> Result<(), StoreError> {
+    let begin = Entry { begin_id: None, key, fence: 0, kind, content, at: at.0 };
+    let JournalId(begun) = chain(&mut transaction, &begin, doing).await?;
+    chain(&mut transaction, &Entry { begin_id: Some(begun), content: "ok", ..begin }, doing).await?;
+    transaction.commit(doing).await
+}
+
 async fn append(mut transaction: Transaction, entry: &Entry<'_>, doing: &'static str) -> Result<JournalId, StoreError> {
+    let id = chain(&mut transaction, entry, doing).await?;
+    transaction.commit(doing).await?;
+    Ok(id)
+}
+
+async fn chain(transaction: &mut Transaction, entry: &Entry<'_>, doing: &'static str) -> Result<JournalId, StoreError> {
     transaction.line_up(Line::Journal, doing).await?;
     let tail = sqlx::query("SELECT hash FROM journal ORDER BY seq DESC LIMIT 1")
         .fetch_optional(transaction.connection())
@@ -232,7 +253,6 @@ async fn append(mut transaction: Transaction, entry: &Entry<'_>, doing: &'static
     .doing(doing)?
     .try_get(0)
     .doing(doing)?;
-    transaction.commit(doing).await?;
     Ok(JournalId(seq))
 }
 

@@ -7,6 +7,7 @@
 //! (I10); an unreadable row is an error that names it; a schema newer than this program is left alone.
 //! Must not know: what the facts mean, GitHub, any cloud.
 
+mod brakes;
 mod builds;
 mod dialect;
 mod error;
@@ -25,6 +26,7 @@ mod postgres;
 mod pulls;
 mod readings;
 mod repos;
+mod sweep;
 mod touches;
 mod transaction;
 mod writes;

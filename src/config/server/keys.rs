@@ -68,6 +68,7 @@ pub static SERVER: Table = Table {
         ),
         group("limits", &LIMITS, "its defaults", "How much may exist at once."),
         group("pace", &PACE, "its defaults", "How often what is looked at."),
+        group("sweep", &SWEEP, "its defaults", "How what belongs to no environment is looked for and taken away."),
         group("labels", &LABELS, "its defaults", "Labels with a meaning."),
         optional(
             "secrets",
@@ -303,6 +304,31 @@ pub(super) static PACE: Table = Table {
             lasting(Duration::ZERO, Duration::from_hours(1)),
             "0s",
             "After asking for something, not finding it for that long proves nothing. On this host nothing is invisible.",
+        ),
+    ],
+    later: &[],
+};
+
+pub(super) static SWEEP: Table = Table {
+    fields: &[
+        default(
+            "mode",
+            choice(&["apply", "report", "off"]),
+            "apply",
+            "What `kagero serve` does by itself: `apply` marks orphans and takes away those that carry a mark for a day; `report` only tells of them; `off` leaves it to `kagero sweep`.",
+        ),
+        default("every", lasting(Duration::from_mins(5), Duration::from_hours(24)), "1h", "Between two sweeps."),
+        default(
+            "count",
+            whole(1, 10_000),
+            "5",
+            "So many removals within an hour are never too many. Closing pull requests does not count.",
+        ),
+        default(
+            "share",
+            whole(1, 100),
+            "20",
+            "So much of everything, in percent, is not too much. What goes beyond both freezes removals until somebody has looked.",
         ),
     ],
     later: &[],

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use crate::domain::id::{InstallId, SeedName};
-use crate::domain::policy::{AllowList, Engine, Labels, Limits, LinkBase, Pace, Policy, RepoConfig};
+use crate::domain::policy::{AllowList, Engine, Labels, Limits, LinkBase, Pace, Policy, RemovalLimits, RepoConfig};
 
 use super::explain::Row;
 use super::secret::Secret;
@@ -52,6 +52,8 @@ pub struct Server {
     pub limits: Limits,
     /// `[pace]`.
     pub pace: Pace,
+    /// `[sweep]`.
+    pub sweep: Sweep,
     /// `[labels]`.
     pub labels: Labels,
     /// `repositories`: `owner/name` or `owner/*`; never empty.
@@ -63,6 +65,28 @@ pub struct Server {
     /// For the log at start: things that are allowed but should be put right.
     pub warnings: Vec<String>,
     pub(super) explained: Vec<Row>,
+}
+
+/// How orphans are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep {
+    /// What a sweep by itself does.
+    pub mode: SweepMode,
+    /// Between two of them.
+    pub every: std::time::Duration,
+    /// How much may be taken away before somebody has to look.
+    pub removals: RemovalLimits,
+}
+
+/// What a sweep by itself does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SweepMode {
+    /// It marks orphans, and takes away those whose mark is old.
+    Apply,
+    /// It only tells.
+    Report,
+    /// Nothing: whoever has this set runs `kagero sweep`.
+    Off,
 }
 
 /// Where we listen.
@@ -232,6 +256,7 @@ impl Server {
             max_age: MAX_AGE,
             seeds: self.seeds.iter().map(|(name, seed)| (name.clone(), seed.engine)).collect(),
             secrets: self.secrets.keys().cloned().collect(),
+            removals: self.sweep.removals,
         }
     }
 

@@ -14,13 +14,13 @@ use crate::config::secret::{self, Secret, Surroundings};
 use crate::config::tree::{Language, parse};
 use crate::config::view::{View, Written, text_of};
 use crate::domain::id::{InstallId, SeedName};
-use crate::domain::policy::{Engine, Labels, Limits, LinkBase, Pace};
+use crate::domain::policy::{Engine, Labels, Limits, LinkBase, Pace, RemovalLimits};
 use crate::domain::server_address::ServerAddress;
 
 use super::keys::{self, SERVER};
 use super::{
     Compute, Front, Gateway, GitHub, Listen, LocalCompute, Postgres, PostgresServer, SandboxRule, Seed, SeedFormat,
-    Server, Store,
+    Server, Store, Sweep, SweepMode,
 };
 
 /// Reads the text of a `kagero.toml`. `name` is how messages call it.
@@ -94,6 +94,7 @@ impl Reader<'_> {
             seeds,
             limits: limits(limits_view)?,
             pace: pace(view.table("pace", &keys::PACE))?,
+            sweep: sweep(view.table("sweep", &keys::SWEEP))?,
             labels: labels?,
             repositories: view.list("repositories").iter().map(|name| name.text.to_owned()).collect(),
             secrets,
@@ -326,6 +327,17 @@ fn pace(view: View<'_>) -> Option<Pace> {
         comment: view.lasting("comment")?,
         grace: view.lasting("grace")?,
     })
+}
+
+fn sweep(view: View<'_>) -> Option<Sweep> {
+    let mode = match view.text("mode")?.text {
+        "apply" => SweepMode::Apply,
+        "report" => SweepMode::Report,
+        "off" => SweepMode::Off,
+        _ => return None,
+    };
+    let removals = RemovalLimits { count: view.whole("count")?, share: view.whole("share")? };
+    Some(Sweep { mode, every: view.lasting("every")?, removals })
 }
 
 fn engine_of(text: &str) -> Option<Engine> {

@@ -42,6 +42,7 @@ pub(super) fn policy() -> Policy {
         max_age: Duration::from_hours(24 * 30),
         seeds: BTreeMap::from([(SeedName::parse("golden").unwrap(), Engine::Postgres)]),
         secrets: BTreeSet::from(["STRIPE_TEST_KEY".to_owned()]),
+        removals: crate::domain::policy::RemovalLimits::default(),
     }
 }
 

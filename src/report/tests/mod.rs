@@ -69,6 +69,7 @@ fn policy() -> Policy {
         max_age: Duration::from_hours(24),
         seeds: std::collections::BTreeMap::new(),
         secrets: std::collections::BTreeSet::new(),
+        removals: crate::domain::policy::RemovalLimits::default(),
     }
 }
 

@@ -28,7 +28,7 @@ const REGRESSIONS: [u64; 5] = [102, 149, 206, 449, 911];
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
     let first = number("KAGERO_FIRST_SEED").unwrap_or(0);
-    first..first + number("KAGERO_SEEDS").unwrap_or(2_000)
+    first..first + number("KAGERO_SEEDS").unwrap_or(400)
 }
 
 fn weather(chance: &mut Chance) -> Weather {
@@ -129,9 +129,6 @@ fn live_through(seeds: impl Iterator<Item = u64> + Send) -> Met {
                 while failed.load(Ordering::SeqCst) == u64::MAX {
                     let next = seeds.lock().unwrap().next();
                     let Some(seed) = next else { break };
-                    if seed % 1_000 == 999 {
-                        eprintln!("{} seeds", seed + 1);
-                    }
                     let (outcome, faults) = block_on(history(seed, &story(seed)));
                     let mut met = met.lock().unwrap();
                     for (fault, times) in faults {

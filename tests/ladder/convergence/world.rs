@@ -158,6 +158,7 @@ fn policy(environments: u32) -> Policy {
         max_age: Duration::from_hours(14 * 24),
         seeds: BTreeMap::from([("golden".to_owned().try_into().unwrap(), Engine::Postgres)]),
         secrets: BTreeSet::new(),
+        removals: kagero::domain::policy::RemovalLimits::default(),
     }
 }
 

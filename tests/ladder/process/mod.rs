@@ -27,4 +27,5 @@ mod secrets;
 mod seeds;
 mod server;
 mod services;
+mod sweep;
 mod words;

@@ -132,7 +132,7 @@ impl Replica {
             holder,
             writes: WriteLimits { per_minute: 10_000, per_hour: 10_000, pause: Duration::ZERO },
         };
-        let tuning = Tuning { workers: 4, resync };
+        let tuning = Tuning { workers: 4, resync, sweep: None };
         let controller = Controller::start(world, tuning).await.unwrap();
         Self { store, routes, controller }
     }
@@ -204,6 +204,7 @@ fn policy(limits: Limits) -> Policy {
         max_age: Duration::from_hours(24),
         seeds: BTreeMap::new(),
         secrets: BTreeSet::new(),
+        removals: kagero::domain::policy::RemovalLimits::default(),
     }
 }
 

@@ -13,6 +13,7 @@ mod process;
 mod replicas;
 mod rows;
 mod schema;
+mod sweep;
 
 use std::time::Duration;
 

@@ -1,0 +1,359 @@
+//! One sweep: lists, judges, marks, and takes away what has been nobody's for long enough.
+//!
+//! The decisions are those of [`crate::plan::sweep`]. Whatever is taken away is looked at again just before: listed
+//! anew, its record read anew under the environment's lease, its pull request asked for at GitHub.
+//!
+//! Guarantees: one sweep at a time, over all replicas; a dry run writes nothing; a lookup that fails spares what it was
+//! about and nothing else.
+//! Must not know: who asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::execute;
+use super::ports::World;
+use super::state::Memory;
+use crate::cloud::CloudError;
+use crate::domain::brake::{Brake, BrakeKind, SetBy};
+use crate::domain::id::EnvKey;
+use crate::domain::ledger::Ledger;
+use crate::domain::mark::{Mark, Subject};
+use crate::domain::owned::{Orphan, Refusal, prove_orphan_database, prove_orphan_machine};
+use crate::domain::policy::Policy;
+use crate::domain::time::Timestamp;
+use crate::plan::sweep::{
+    Counts, Gate, Inventory, Known, Past, Ruling, Verdict, Wanted, after, before, judge, lifted, questionable, wanted,
+};
+use crate::store::{Lease, StoreError};
+use crate::telemetry::chain;
+
+/// How long the right to sweep lasts without being renewed.
+const LEASE: Duration = Duration::from_mins(5);
+
+/// Within which time removals are counted (I3).
+const WINDOW: Duration = Duration::from_hours(1);
+
+/// How long a freeze lasts that a guard has set.
+const FREEZE: Duration = Duration::from_hours(24);
+
+/// What a sweep may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Look only.
+    DryRun,
+    /// Mark, and take away.
+    Apply,
+}
+
+/// What a sweep came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", content = "reason", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Everything belongs to an environment.
+    Clean,
+    /// Something does not.
+    Found,
+    /// Something does not, and nothing may be taken away; why.
+    Frozen(String),
+    /// What was listed is not to be believed, and nothing was done; why.
+    Refused(String),
+}
+
+/// What a sweep has found and done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// When it began.
+    pub at: Timestamp,
+    /// Whether it was to act.
+    pub applied: bool,
+    /// What it came to.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// What could not be looked at, and why.
+    pub doubts: Vec<String>,
+    /// A verdict on everything that is there.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Why there was no sweep.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// Another one is under way.
+    #[error("another sweep is under way; try again when it has ended")]
+    Busy,
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+}
+
+/// When the last sweep by itself began, of whichever replica.
+const BEGAN_MARK: &str = "sweep.began_at";
+
+/// Runs one sweep if it is time. How long until it is time to look again.
+pub(super) async fn when_due(
+    world: &World,
+    memory: &Memory,
+    scope: Scope,
+    every: Duration,
+) -> Result<Duration, SweepError> {
+    let now = world.clock.now();
+    let began = world.store.mark(BEGAN_MARK).await?.map(Timestamp);
+    // One of the future was noted before the clock was put back.
+    if let Some(began) = began.filter(|began| *began <= now && now.since(*began) < every) {
+        return Ok(every.saturating_sub(now.since(began)));
+    }
+    world.store.set_mark(BEGAN_MARK, now.0).await?;
+    match run(world, memory, scope).await {
+        // Whoever sweeps by hand does the same.
+        Ok(_) | Err(SweepError::Busy) => Ok(every),
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs one sweep.
+pub async fn run(world: &World, memory: &Memory, scope: Scope) -> Result<Report, SweepError> {
+    let now = world.clock.now();
+    let Some(lease) = world.store.acquire(EnvKey::SWEEP, &world.holder, LEASE, now).await? else {
+        return Err(SweepError::Busy);
+    };
+    let report = Sweep { world, memory, policy: world.policy.load_full() }.run(&lease, scope, now).await;
+    world.store.release_lease(&lease).await?;
+    report
+}
+
+struct Sweep<'a> {
+    world: &'a World,
+    memory: &'a Memory,
+    policy: std::sync::Arc<Policy>,
+}
+
+impl Sweep<'_> {
+    async fn run(&self, lease: &Lease, scope: Scope, now: Timestamp) -> Result<Report, SweepError> {
+        let store = &self.world.store;
+        // The cloud first and the records second: see `plan::sweep`.
+        let inventory = self.list().await;
+        let marks = store.sweep_marks().await?;
+        let ledgers = store.ledgers().await?;
+        let brakes = store.brakes(now).await?;
+        let past = Past { last: store.last_sweep().await?, removed: store.sweep_removals(now, WINDOW).await? };
+        let mut known = Known { ledgers, wanted: BTreeMap::new(), brakes };
+        let gate = before(&inventory, &known, &past, &self.policy, now);
+        known.wanted = self.ask(&inventory, &known.ledgers, &marks, now).await?;
+        let mut verdicts = judge(&inventory, &known, &marks, &self.policy, now);
+        let doubts = [&inventory.machines.as_ref().err(), &inventory.databases.as_ref().err()];
+        let doubts = doubts.into_iter().flatten().map(|why| (*why).clone()).collect();
+        let mut outcome = match &gate {
+            Gate::Refused(why) => Outcome::Refused(why.clone()),
+            Gate::Frozen(why) => Outcome::Frozen(why.clone()),
+            Gate::Open if verdicts.iter().all(|verdict| verdict.ruling == Ruling::Keep) => Outcome::Clean,
+            Gate::Open => Outcome::Found,
+        };
+        if matches!(gate, Gate::Open)
+            && let Some(why) = after(&verdicts, &past, &self.policy)
+        {
+            if scope == Scope::Apply {
+                self.freeze(&why, now).await?;
+            }
+            outcome = Outcome::Frozen(why);
+        }
+        if scope == Scope::Apply && !matches!(outcome, Outcome::Refused(_)) {
+            self.remember(&verdicts, &marks, &inventory, now).await?;
+            if outcome == Outcome::Found {
+                self.remove(lease, &mut verdicts).await?;
+            }
+        }
+        tell(&outcome, &verdicts);
+        Ok(Report { at: now, applied: scope == Scope::Apply, outcome, doubts, verdicts })
+    }
+
+    async fn list(&self) -> Inventory {
+        let snapshot = self.memory.fleet.snapshot(self.world.clock.now(), Duration::ZERO).await;
+        Inventory {
+            machines: snapshot.machines.clone().map_err(|error| error.to_string()),
+            databases: snapshot.databases.clone().map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Whether pull requests of orphans are to have an environment. Of those whose mark is old GitHub itself is asked;
+    /// for the others what the store knows is enough.
+    async fn ask(
+        &self,
+        inventory: &Inventory,
+        ledgers: &[Ledger],
+        marks: &[Mark],
+        now: Timestamp,
+    ) -> Result<BTreeMap<EnvKey, Wanted>, StoreError> {
+        let old = |mark: &&Mark| now.since(mark.first_at) >= crate::domain::owned::ORPHAN_AGE;
+        let old: BTreeSet<EnvKey> = marks.iter().filter(old).map(|mark| mark.tags.key).collect();
+        let mut answers = BTreeMap::new();
+        for key in questionable(inventory, ledgers, &self.policy) {
+            let readings = self.world.store.readings(key).await?;
+            let record = ledgers.iter().find(|ledger| ledger.key == key);
+            let pull = match (old.contains(&key), readings.repo, readings.pull) {
+                (false, _, Some(pull)) => Ok(pull),
+                (_, Some(repo), _) => self
+                    .world
+                    .forge
+                    .pull(&repo, key.pr)
+                    .await
+                    .map_err(|error| format!("its pull request could not be read: {}", chain(&error))),
+                (_, None, _) => Err(format!("repository {} is not known; take it away by hand", key.repo.0)),
+            };
+            answers.insert(key, wanted(pull.as_ref().map_err(String::clone), record, &self.policy));
+        }
+        Ok(answers)
+    }
+
+    async fn freeze(&self, why: &str, now: Timestamp) -> Result<(), StoreError> {
+        let brake = Brake {
+            kind: BrakeKind::Freeze,
+            key: None,
+            reason: why.to_owned(),
+            by: SetBy::Guard,
+            at: now,
+            until: now.plus(FREEZE),
+        };
+        self.world.store.set_brake(&brake).await?;
+        tracing::error!(reason = why, until = %brake.until, "removals are frozen; look at `kagero sweep`, then `kagero thaw`");
+        metrics::counter!("kagero_freezes_total").increment(1);
+        Ok(())
+    }
+
+    async fn remember(
+        &self,
+        verdicts: &[Verdict],
+        marks: &[Mark],
+        inventory: &Inventory,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let set: Vec<Mark> = verdicts.iter().filter_map(|verdict| verdict.mark.clone()).collect();
+        let lift: Vec<Subject> = lifted(marks, verdicts, inventory, now).map(|mark| mark.subject.clone()).collect();
+        self.world.store.put_sweep_marks(&set, &lift).await?;
+        self.world.store.put_last_sweep(&Counts::of(inventory, now)).await
+    }
+
+    /// Looks at what is due again, and takes it away if nothing has changed.
+    async fn remove(&self, lease: &Lease, verdicts: &mut [Verdict]) -> Result<(), StoreError> {
+        if verdicts.iter().all(|verdict| verdict.ruling != Ruling::Due) {
+            return Ok(());
+        }
+        let mut lease = lease.clone();
+        let mut fresh = self.list().await;
+        let mut listed_at = self.world.clock.now();
+        for verdict in verdicts.iter_mut().filter(|verdict| verdict.ruling == Ruling::Due) {
+            let now = self.world.clock.now();
+            lease = self.world.store.renew(&lease, LEASE, now).await?;
+            if now.since(listed_at) > crate::domain::owned::EVIDENCE_LIFETIME / 2 {
+                fresh = self.list().await;
+                listed_at = now;
+            }
+            let (ruling, why) = match self.remove_one(&fresh, verdict).await {
+                Ok(()) => (Ruling::Removed, None),
+                Err(Removal::Spared(why)) => (Ruling::Wait, Some(why)),
+                Err(Removal::Failed(why)) => (Ruling::Failed, Some(why)),
+                Err(Removal::Store(error)) => return Err(error),
+            };
+            verdict.ruling = ruling;
+            if let Some(why) = why {
+                verdict.why = format!("{}; {why}", verdict.why);
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_one(&self, fresh: &Inventory, verdict: &Verdict) -> Result<(), Removal> {
+        let Some(mark) = &verdict.mark else { return Err(Removal::Spared("it carries no mark".to_owned())) };
+        let key = mark.tags.key;
+        let now = self.world.clock.now();
+        let store = &self.world.store;
+        let Some(lease) = store.acquire(key, &self.world.holder, Duration::from_mins(1), now).await? else {
+            return Err(Removal::Spared("somebody works on its environment at this moment".to_owned()));
+        };
+        let done = self.remove_under(&lease, fresh, mark).await;
+        store.release_lease(&lease).await?;
+        done
+    }
+
+    async fn remove_under(&self, lease: &Lease, fresh: &Inventory, mark: &Mark) -> Result<(), Removal> {
+        let (world, store) = (self.world, &self.world.store);
+        let now = world.clock.now();
+        let record = store.ledger(lease.key).await?;
+        if let Some(brake) = store.brakes(now).await?.into_iter().find(|brake| brake.concerns(lease.key)) {
+            return Err(Removal::Spared(brake.to_string()));
+        }
+        let orphan = Orphan { install: &self.policy.install, record: record.as_ref(), mark, now };
+        let gone = || Removal::Spared("it was not there any more when it was looked at again".to_owned());
+        let detail = serde_json::json!({"subject": mark.subject, "evidence": mark.tags, "marked_at": mark.first_at,
+            "sightings": mark.sightings});
+        match &mark.subject {
+            Subject::Machine(id) => {
+                let listing = fresh.machines.as_ref().map_err(|why| Removal::Spared(why.clone()))?;
+                let machine = listing.items.iter().find(|machine| machine.id == *id).ok_or_else(gone)?;
+                let owned = prove_orphan_machine(machine, orphan, &self.policy.allow)?;
+                store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
+                let begun = store.begin(lease, "sweep-machine", detail, now).await?;
+                finish(world, begun, world.machines.terminate(&owned).await).await
+            }
+            Subject::Database(id) => {
+                let listing = fresh.databases.as_ref().map_err(|why| Removal::Spared(why.clone()))?;
+                let database = listing.items.iter().find(|database| database.id == *id).ok_or_else(gone)?;
+                let owned = prove_orphan_database(database, orphan, &self.policy.allow)?;
+                store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
+                let begun = store.begin(lease, "sweep-database", detail, now).await?;
+                finish(world, begun, world.databases.delete(&owned).await).await
+            }
+        }
+    }
+}
+
+async fn finish(world: &World, begun: crate::store::JournalId, done: Result<(), CloudError>) -> Result<(), Removal> {
+    execute::finish(world, begun, done.as_ref().err()).await?;
+    done.map_err(|error| Removal::Failed(error.to_string()))
+}
+
+/// Why something was not taken away.
+enum Removal {
+    Spared(String),
+    Failed(String),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Removal {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Refusal> for Removal {
+    fn from(refusal: Refusal) -> Self {
+        Self::Spared(refusal.to_string())
+    }
+}
+
+/// Tells whoever watches: what waits is told at every sweep, so that nothing goes without a word before.
+fn tell(outcome: &Outcome, verdicts: &[Verdict]) {
+    for verdict in verdicts.iter().filter(|verdict| verdict.ruling != Ruling::Keep) {
+        tracing::warn!(
+            kind = verdict.subject.kind(),
+            id = verdict.subject.id(),
+            ruling = ?verdict.ruling,
+            "{}",
+            verdict.why
+        );
+    }
+    let of = |ruling: Ruling| verdicts.iter().filter(|verdict| verdict.ruling == ruling).count();
+    #[expect(clippy::cast_precision_loss, reason = "counts of resources are small")]
+    metrics::gauge!("kagero_orphans").set((verdicts.len() - of(Ruling::Keep)) as f64);
+    tracing::info!(
+        outcome = ?outcome,
+        kept = of(Ruling::Keep),
+        foreign = of(Ruling::Foreign),
+        spared = of(Ruling::Spare),
+        waiting = of(Ruling::Wait),
+        removed = of(Ruling::Removed),
+        failed = of(Ruling::Failed),
+        "sweep"
+    );
+}

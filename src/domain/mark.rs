@@ -1,0 +1,65 @@
+//! Marks: since when something of ours has been seen to belong to no environment.
+//!
+//! A sweep takes nothing away that it sees for the first time. It marks, tells, and looks again.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{DatabaseId, MachineId};
+use super::observed::Tags;
+use super::time::Timestamp;
+
+/// What is marked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "id", rename_all = "snake_case")]
+pub enum Subject {
+    /// A machine.
+    Machine(MachineId),
+    /// A database.
+    Database(DatabaseId),
+}
+
+impl Subject {
+    /// `machine` or `database`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Machine(_) => "machine",
+            Self::Database(_) => "database",
+        }
+    }
+
+    /// The provider's id.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Machine(id) => id.as_str(),
+            Self::Database(id) => id.as_str(),
+        }
+    }
+}
+
+/// What sweeps have seen of one orphan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// What it stands on.
+    pub subject: Subject,
+    /// Whose it says it is. With other tags it is another thing, and a new mark.
+    pub tags: Tags,
+    /// The first sweep that saw it.
+    pub first_at: Timestamp,
+    /// The last sweep that saw it.
+    pub last_at: Timestamp,
+    /// How many sweeps have seen it.
+    pub sightings: u32,
+}
+
+impl Mark {
+    /// The first mark on something.
+    pub fn begin(subject: Subject, tags: Tags, now: Timestamp) -> Self {
+        Self { subject, tags, first_at: now, last_at: now, sightings: 1 }
+    }
+
+    /// It was seen once more.
+    #[must_use]
+    pub fn again(&self, now: Timestamp) -> Self {
+        Self { last_at: now, sightings: self.sightings.saturating_add(1), ..self.clone() }
+    }
+}

@@ -1,0 +1,318 @@
+//! What a sweep makes of everything that is there: whose is it, and may it go?
+//!
+//! A sweep lists the cloud first and reads the records second: what was made in between has a record, and what was
+//! released in between is seen once too often, never once too little. What belongs to no environment is marked, told,
+//! waited for, looked at again, and only then taken away ([`crate::domain::owned::Orphan`]). Each verdict explains
+//! itself.
+//!
+//! Guarantees: whatever is not known spares; one thing that could not be read changes nothing about the others.
+//! Must not know: who asked for the sweep.
+
+mod guard;
+mod wanted;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::brake::{Brake, BrakeKind};
+use crate::domain::id::{EnvKey, EnvUid};
+use crate::domain::ledger::{Ledger, Standing};
+use crate::domain::mark::{Mark, Subject};
+use crate::domain::observed::{Database, DatabaseState, Listing, Location, Machine, MachineState, Tags};
+use crate::domain::owned::{Orphan, Refusal, prove_orphan_database, prove_orphan_machine};
+use crate::domain::policy::Policy;
+use crate::domain::time::Timestamp;
+
+pub use guard::{Counts, Gate, Past, after, before};
+pub use wanted::{Wanted, wanted};
+
+/// What was listed, of each kind on its own: one that failed says nothing of the other.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    /// Machines, or why they could not be listed.
+    pub machines: Result<Listing<Machine>, String>,
+    /// Databases, or why they could not be listed.
+    pub databases: Result<Listing<Database>, String>,
+}
+
+/// What the records say.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Every environment's record, released ones included.
+    pub ledgers: Vec<Ledger>,
+    /// Whether pull requests are to have an environment, as far as it was asked.
+    pub wanted: BTreeMap<EnvKey, Wanted>,
+    /// Brakes that are on.
+    pub brakes: Vec<Brake>,
+}
+
+/// What was found out about one resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Which.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// Its name.
+    pub name: String,
+    /// The pull request that it says it belongs to.
+    pub owner: Option<EnvKey>,
+    /// What follows.
+    pub ruling: Ruling,
+    /// One sentence: why.
+    pub why: String,
+    /// The mark that it carries after this sweep.
+    pub mark: Option<Mark>,
+}
+
+/// What follows for a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ruling {
+    /// An environment's; that one takes it away when it is time.
+    Keep,
+    /// It looks like ours and cannot be proven to be: never touched, a person has to look.
+    Foreign,
+    /// Nobody's, but it is not to go.
+    Spare,
+    /// Nobody's; it goes once it has been so for long enough.
+    Wait,
+    /// Nobody's, for long enough.
+    Due,
+    /// It was asked to go.
+    Removed,
+    /// It was asked to go, and that failed.
+    Failed,
+}
+
+/// One resource, whatever its kind.
+#[derive(Clone, Copy)]
+enum Thing<'a> {
+    Machine(&'a Machine),
+    Database(&'a Database),
+}
+
+impl<'a> Thing<'a> {
+    fn subject(self) -> Subject {
+        match self {
+            Self::Machine(machine) => Subject::Machine(machine.id.clone()),
+            Self::Database(database) => Subject::Database(database.id.clone()),
+        }
+    }
+
+    fn name(self) -> &'a str {
+        match self {
+            Self::Machine(machine) => &machine.name,
+            Self::Database(database) => &database.name,
+        }
+    }
+
+    fn tags(self) -> Option<&'a Tags> {
+        match self {
+            Self::Machine(machine) => machine.tags.as_ref(),
+            Self::Database(database) => database.tags.as_ref(),
+        }
+    }
+
+    fn location(self) -> &'a Location {
+        match self {
+            Self::Machine(machine) => &machine.location,
+            Self::Database(database) => &database.location,
+        }
+    }
+
+    fn is_leaving(self) -> bool {
+        match self {
+            Self::Machine(machine) => machine.state == MachineState::Stopping,
+            Self::Database(database) => database.state == DatabaseState::Dropping,
+        }
+    }
+
+    fn prove(self, orphan: Orphan<'_>, policy: &Policy) -> Result<(), Refusal> {
+        match self {
+            Self::Machine(machine) => prove_orphan_machine(machine, orphan, &policy.allow).map(drop),
+            Self::Database(database) => prove_orphan_database(database, orphan, &policy.allow).map(drop),
+        }
+    }
+}
+
+impl Inventory {
+    fn things(&self) -> impl Iterator<Item = Thing<'_>> {
+        let machines = self.machines.iter().flat_map(|listing| &listing.items).map(Thing::Machine);
+        machines.chain(self.databases.iter().flat_map(|listing| &listing.items).map(Thing::Database))
+    }
+
+    /// Environments of which a machine that carries our tags is there; `None` if it is not known of which.
+    fn housed(&self, policy: &Policy) -> Option<BTreeSet<&EnvUid>> {
+        let listing = self.machines.as_ref().ok().filter(|listing| listing.complete)?;
+        let tagged = listing.items.iter().filter_map(|machine| machine.tags.as_ref());
+        Some(tagged.filter(|tags| tags.install == policy.install).map(|tags| &tags.uid).collect())
+    }
+
+    fn is_whole(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Machine(_) => self.machines.as_ref().is_ok_and(|listing| listing.complete),
+            Subject::Database(_) => self.databases.as_ref().is_ok_and(|listing| listing.complete),
+        }
+    }
+}
+
+/// Pull requests whose resources carry our tags and belong to no environment: whether they are to have one has to be
+/// known before anything of theirs may go.
+pub fn questionable(inventory: &Inventory, ledgers: &[Ledger], policy: &Policy) -> BTreeSet<EnvKey> {
+    let records: HashMap<&EnvUid, &Ledger> = ledgers.iter().map(|ledger| (&ledger.uid, ledger)).collect();
+    let tags = inventory.things().filter_map(Thing::tags).filter(|tags| tags.install == policy.install);
+    tags.filter(|tags| records.get(&tags.uid).is_none_or(|record| record.is_released())).map(|tags| tags.key).collect()
+}
+
+/// A verdict on everything that is there.
+pub fn judge(inventory: &Inventory, known: &Known, marks: &[Mark], policy: &Policy, now: Timestamp) -> Vec<Verdict> {
+    let court = Court {
+        inventory,
+        known,
+        policy,
+        now,
+        records: known.ledgers.iter().map(|ledger| (&ledger.uid, ledger)).collect(),
+        marks: marks.iter().map(|mark| (&mark.subject, mark)).collect(),
+        housed: inventory.housed(policy),
+    };
+    inventory.things().map(|thing| court.verdict(thing)).collect()
+}
+
+struct Court<'a> {
+    inventory: &'a Inventory,
+    known: &'a Known,
+    policy: &'a Policy,
+    now: Timestamp,
+    records: HashMap<&'a EnvUid, &'a Ledger>,
+    marks: HashMap<&'a Subject, &'a Mark>,
+    housed: Option<BTreeSet<&'a EnvUid>>,
+}
+
+impl Court<'_> {
+    fn verdict(&self, thing: Thing<'_>) -> Verdict {
+        let subject = thing.subject();
+        let (ruling, why, mark) = match self.orphan(thing) {
+            Err((ruling, why)) => (ruling, why, None),
+            Ok(tags) => {
+                let before = self.marks.get(&subject).filter(|mark| mark.tags == *tags);
+                let mark = if self.inventory.is_whole(&subject) {
+                    Some(before.map_or_else(
+                        || Mark::begin(subject.clone(), tags.clone(), self.now),
+                        |mark| mark.again(self.now),
+                    ))
+                } else {
+                    before.map(|mark| (*mark).clone())
+                };
+                let (ruling, why) = self.future(thing, tags, mark.as_ref());
+                (ruling, why, mark)
+            }
+        };
+        let owner = thing.tags().map(|tags| tags.key);
+        Verdict { subject, name: thing.name().to_owned(), owner, ruling, why, mark }
+    }
+
+    /// The tags of something that is ours and that no environment claims and no open pull request may want.
+    fn orphan<'t>(&self, thing: Thing<'t>) -> Result<&'t Tags, (Ruling, String)> {
+        let foreign = |why: String| (Ruling::Foreign, format!("{why}; never touched, have a look"));
+        let Some(tags) = thing.tags() else { return Err(foreign("it carries no owner tags".to_owned())) };
+        if tags.install != self.policy.install {
+            return Err(foreign(format!("it belongs to installation {}", tags.install)));
+        }
+        let record = self.records.get(&tags.uid);
+        match record.map(|record| (record, record.standing)) {
+            Some((_, Standing::Live)) => {
+                return Err((Ruling::Keep, format!("environment {} lives", tags.key)));
+            }
+            Some((_, Standing::Leaving(since))) => {
+                return Err((Ruling::Keep, format!("environment {} is being taken away since {since}", tags.key)));
+            }
+            Some((record, Standing::Released(_))) if tags.generation > record.generation => {
+                return Err(foreign(format!(
+                    "it is of generation {}, and the record of {} only knows {}: the records are older than the world",
+                    tags.generation, tags.key, record.generation
+                )));
+            }
+            Some((_, Standing::Released(_))) | None => {}
+        }
+        // Place and name are what no mark and no time can mend.
+        let proof =
+            Orphan { install: &self.policy.install, record: record.copied(), mark: &ripe(thing, tags), now: self.now };
+        match thing.prove(proof, self.policy) {
+            Err(refusal @ (Refusal::Name { .. } | Refusal::Place { .. })) => Err(foreign(refusal.to_string())),
+            _ => match self.known.wanted.get(&tags.key) {
+                Some(Wanted::Yes) => Err((Ruling::Spare, format!("pull request {} is open", tags.key))),
+                _ => Ok(tags),
+            },
+        }
+    }
+
+    /// What is to become of an orphan.
+    fn future(&self, thing: Thing<'_>, tags: &Tags, mark: Option<&Mark>) -> (Ruling, String) {
+        let nobody = match self.records.get(&tags.uid).map(|record| record.standing) {
+            Some(Standing::Released(at)) => format!("environment {} was closed at {at}", tags.key),
+            _ => format!("environment {} has no record", tags.key),
+        };
+        let mut holds = self.known.brakes.iter().filter(|brake| brake.is_on(self.now) && brake.kind == BrakeKind::Hold);
+        if let Some(hold) = holds.find(|brake| brake.concerns(tags.key)) {
+            return (Ruling::Spare, format!("{nobody}, but {hold}"));
+        }
+        if thing.is_leaving() {
+            return (Ruling::Wait, format!("{nobody}; it is being taken away"));
+        }
+        let Some(mark) = mark.filter(|mark| self.inventory.is_whole(&mark.subject)) else {
+            return (Ruling::Wait, format!("{nobody}; the listing was not complete, which proves nothing"));
+        };
+        let record = self.records.get(&tags.uid).copied();
+        let proof = Orphan { install: &self.policy.install, record, mark, now: self.now };
+        if let Err(refusal) = thing.prove(proof, self.policy) {
+            return (Ruling::Wait, format!("{nobody}; {refusal}"));
+        }
+        let reason = match self.known.wanted.get(&tags.key) {
+            Some(Wanted::No(why)) => why,
+            // Caught above; repeated so that no order of rules can let it through.
+            Some(Wanted::Yes) => return (Ruling::Spare, format!("pull request {} is open", tags.key)),
+            Some(Wanted::Unknown(why)) => return (Ruling::Spare, format!("{nobody}, but {why}")),
+            None => return (Ruling::Spare, format!("{nobody}, but its pull request was not asked for")),
+        };
+        if matches!(thing, Thing::Database(_)) {
+            match &self.housed {
+                None => {
+                    return (Ruling::Wait, format!("{nobody}; the machines could not be listed, and one may use it"));
+                }
+                Some(housed) if housed.contains(&tags.uid) => {
+                    return (Ruling::Wait, format!("{nobody}; its machine goes first"));
+                }
+                Some(_) => {}
+            }
+        }
+        (Ruling::Due, format!("{nobody}, and {reason}; marked since {}", mark.first_at))
+    }
+}
+
+/// A mark as old as can be, to ask what else would be in the way.
+fn ripe(thing: Thing<'_>, tags: &Tags) -> Mark {
+    Mark {
+        first_at: Timestamp::default(),
+        sightings: u32::MAX,
+        ..Mark::begin(thing.subject(), tags.clone(), Timestamp::default())
+    }
+}
+
+/// Marks that nothing carries any more: what they stood on is claimed, spared, or has not been seen for as long as
+/// a mark takes to be believed. One listing that lacks something proves little.
+pub fn lifted<'a>(
+    marks: &'a [Mark],
+    verdicts: &'a [Verdict],
+    inventory: &'a Inventory,
+    now: Timestamp,
+) -> impl Iterator<Item = &'a Mark> {
+    let seen: HashMap<&Subject, &Verdict> = verdicts.iter().map(|verdict| (&verdict.subject, verdict)).collect();
+    marks.iter().filter(move |mark| match seen.get(&mark.subject) {
+        Some(verdict) => verdict.mark.is_none(),
+        None => inventory.is_whole(&mark.subject) && now.since(mark.last_at) >= crate::domain::owned::ORPHAN_AGE,
+    })
+}
+
+#[cfg(test)]
+mod tests;
