@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::api::server;
 use super::run::{Parts, Surroundings};
+use super::secret::InstallSecret;
 use super::{Exit, note, print, print_json, table};
 use crate::cloud::{Databases as _, Machines as _};
 use crate::config::Server;
@@ -47,6 +48,12 @@ struct Found {
 /// Shows what would be written, or writes it.
 pub async fn run(config: &Path, arguments: &AdoptArguments) -> anyhow::Result<Exit> {
     let server = server(config)?;
+    anyhow::ensure!(
+        InstallSecret::exists(&server.state_dir),
+        "{}/secret is missing: what lives answers to that one only, and a new one would shut us out; restore it from a \
+         backup",
+        server.state_dir.display()
+    );
     let parts = Parts::of(&server, &Surroundings::usual()?).await?;
     let found = look(&server, &parts).await;
     let done = match found {

@@ -25,7 +25,7 @@ use crate::cloud::local::databases::{
     SqliteDatabases, probe,
 };
 use crate::cloud::local::machines::{LocalMachines, LocalOptions};
-use crate::cloud::{Databases as _, Machines as _};
+use crate::cloud::{CloudError, Databases as _, Machines as _};
 use crate::config::Server;
 use crate::config::server::{
     Compute, Front as ServerFront, Postgres, PostgresServer, SandboxRule, Seed, SeedFormat, Store as StoreAddress,
@@ -35,6 +35,7 @@ use crate::controller::sweep::Scope;
 use crate::controller::{self, Controller, Desk, Tuning, World};
 use crate::domain::assignment::SandboxLevel;
 use crate::domain::id::SeedName;
+use crate::domain::observed::Listing;
 use crate::domain::policy::{Engine, Policy};
 use crate::domain::server_address::ServerAddress;
 use crate::forge::Forge as _;
@@ -168,15 +169,11 @@ impl Parts {
         if !self.store.ledgers().await?.is_empty() {
             return Ok(());
         }
-        let machines = self.machines.list().await.map(|listing| listing.items).unwrap_or_default();
+        let machines = found(self.machines.list().await);
         // A private PostgreSQL that was never made holds nothing, and making it takes its time.
         let is_made = self.state_dir.join("postgres/data/PG_VERSION").is_file();
         let is_private = self.policy.allow.networks.iter().any(|network| network == PRIVATE_NETWORK);
-        let databases = if is_private && !is_made {
-            Vec::new()
-        } else {
-            self.databases.list().await.map(|listing| listing.items).unwrap_or_default()
-        };
+        let databases = if is_private && !is_made { Vec::new() } else { found(self.databases.list().await) };
         let remains = Remains {
             machines: &machines,
             databases: &databases,
@@ -331,6 +328,17 @@ fn store_url(server: &Server) -> String {
     match &server.store {
         StoreAddress::Sqlite { path } => format!("sqlite:{}", path.display()),
         StoreAddress::Postgres { url } => url.expose_secret().to_owned(),
+    }
+}
+
+/// What a listing at the start has found.
+fn found<T>(listing: Result<Listing<T>, CloudError>) -> Vec<T> {
+    match listing {
+        Ok(listing) => listing.items,
+        Err(error) => {
+            tracing::warn!(error = %error, "the store is empty, and whether anything lives could not be found out");
+            Vec::new()
+        }
     }
 }
 

@@ -48,6 +48,11 @@ impl InstallSecret {
         Ok(Self(bytes))
     }
 
+    /// Whether there is one.
+    pub fn exists(state_dir: &Path) -> bool {
+        state_dir.join(FILE).exists()
+    }
+
     /// The key that requests to agents are signed with.
     pub fn signing_key(&self) -> SigningKey {
         SigningKey::from_bytes(&self.derive("agent requests"))

@@ -33,6 +33,8 @@ async fn lost_and_adopted(setup: Setup, place: Option<&Place>) {
     rig.github.repo().reopen(reopened, ACTOR).await.unwrap();
     rig.until_ready(reopened).await;
 
+    let beside = rig.kagero(&["adopt"]).await;
+    assert_eq!(beside.status.code(), Some(9), "{beside:?}");
     rig.kill9_controller();
     lose(&rig, place).await;
     let before = living(&rig).await;
@@ -56,6 +58,13 @@ async fn lost_and_adopted(setup: Setup, place: Option<&Place>) {
     let refused = rig.kagero(&["serve"]).await;
     assert_eq!(refused.status.code(), Some(12), "the dry run has written records");
     std::fs::remove_dir(&stranger).unwrap();
+
+    let (secret, away) = (rig.state_dir().join("secret"), rig.state_dir().join("secret.away"));
+    std::fs::rename(&secret, &away).unwrap();
+    let shut_out = rig.kagero(&["adopt", "--apply"]).await;
+    assert!(String::from_utf8_lossy(&shut_out.stderr).contains("secret is missing"), "{shut_out:?}");
+    assert!(!secret.exists(), "a secret was made that opens nothing");
+    std::fs::rename(&away, &secret).unwrap();
 
     let done = adopt(&rig, 0, &["adopt", "--apply", "--json"]).await;
     assert_eq!(done["applied"], true, "{done}");
