@@ -5,6 +5,7 @@
 //! Must not know: adapters, the store, HTTP.
 
 mod admission;
+pub mod brake;
 mod desired;
 mod hosts;
 mod provision;
