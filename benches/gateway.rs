@@ -383,6 +383,7 @@ fn routes_to(upstream: SocketAddr, routes: usize) -> HashMap<Box<str>, Arc<Route
         seed: None,
         removed: None,
         ready_after_ms: None,
+        brakes: Vec::new(),
         at: Timestamp(0),
     });
     let route = |n| Arc::new(Route { uid: uid(n), upstream: Some(upstream), view: Arc::clone(&view) });

@@ -127,10 +127,11 @@ async fn list(api: &Api, all: bool, json: bool) -> anyhow::Result<Exit> {
                 view.commit.as_ref().map(|sha| sha.short().to_owned()).unwrap_or_default(),
                 view.ready_after_ms.map(duration).unwrap_or_default(),
                 view.url.clone().unwrap_or_default(),
+                view.brakes.iter().map(|brake| brake.kind.word()).collect::<Vec<_>>().join(" "),
             ]
         })
         .collect();
-    print(&table(&["PULL REQUEST", "STATE", "COMMIT", "READY AFTER", "PREVIEW"], &rows))?;
+    print(&table(&["PULL REQUEST", "STATE", "COMMIT", "READY AFTER", "PREVIEW", "BRAKES"], &rows))?;
     if hidden > 0 {
         note(&format!("{hidden} more hold nothing; --all lists them too"));
     }
@@ -156,7 +157,7 @@ pub fn word(phase: &Phase) -> &'static str {
 }
 
 /// Finds a pull request by what a person would call it.
-async fn find(api: &Api, name: &str) -> anyhow::Result<EnvView> {
+pub(super) async fn find(api: &Api, name: &str) -> anyhow::Result<EnvView> {
     let views: Vec<EnvView> = api.get("/api/environments").await?;
     let matches = |view: &&EnvView| {
         let full = format!("{}#{}", view.repo, view.key.pr.0);
@@ -254,6 +255,7 @@ fn describe(detail: &Detail) -> String {
     if let Some(took) = view.ready_after_ms {
         lines.push(format!("ready after  {}", duration(took)));
     }
+    lines.extend(view.brakes.iter().map(|brake| format!("brake        {}", printable(&brake.to_string()))));
     if let Some(text) = &view.detail {
         lines.push(format!("detail       {}", printable(text)));
     }

@@ -8,6 +8,7 @@ mod adopt;
 mod agent;
 mod api;
 mod audit;
+mod brake;
 mod config;
 mod confining;
 mod demo;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::domain::brake::BrakeKind;
 use crate::telemetry::{self, LogStyle};
 
 /// Where the operator's configuration is looked for.
@@ -61,6 +63,24 @@ enum Command {
     Adopt(adopt::AdoptArguments),
     /// Find what belongs to no environment, and take away what has been so for a day.
     Sweep(sweep::SweepArguments),
+    /// Take nothing away until somebody has looked.
+    Freeze(brake::Terms),
+    /// End a freeze.
+    Thaw,
+    /// Do nothing at all, for everything or for one environment.
+    Pause(brake::PauseArguments),
+    /// End a pause.
+    Resume {
+        /// `owner/repo#12`, `repo#12` or `12`; without it: everything.
+        name: Option<String>,
+    },
+    /// Keep an environment whatever happens, until then.
+    Hold(brake::HoldArguments),
+    /// End a hold.
+    Unhold {
+        /// `owner/repo#12`, `repo#12` or `12`.
+        name: String,
+    },
     /// Check and explain configurations.
     Config(config::ConfigArguments),
     /// Find out whether this machine and its configuration can do the work.
@@ -214,6 +234,12 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Audit(audit) => audit::run(&config, audit).await,
         Command::Adopt(adopt) => adopt::run(&config, &adopt).await,
         Command::Sweep(sweep) => sweep::run(&config, &sweep).await,
+        Command::Freeze(terms) => brake::freeze(&config, &terms).await,
+        Command::Thaw => brake::lift(&config, BrakeKind::Freeze, None).await,
+        Command::Pause(pause) => brake::pause(&config, &pause).await,
+        Command::Resume { name } => brake::lift(&config, BrakeKind::Pause, name.as_deref()).await,
+        Command::Hold(hold) => brake::hold(&config, &hold).await,
+        Command::Unhold { name } => brake::lift(&config, BrakeKind::Hold, Some(&name)).await,
         Command::Config(command) => config::run(&config, command),
         Command::Doctor(doctor) => doctor::run(&config, &doctor).await,
         Command::Completions { shell } => {

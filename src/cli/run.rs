@@ -282,7 +282,7 @@ impl Running {
 /// What is done by itself.
 fn sweep(server: &Server) -> Option<(Scope, Duration)> {
     match server.sweep.mode {
-        SweepMode::Apply => Some((Scope::Apply, server.sweep.every)),
+        SweepMode::Apply => Some((Scope::Apply(None), server.sweep.every)),
         SweepMode::Report => Some((Scope::DryRun, server.sweep.every)),
         SweepMode::Off => None,
     }

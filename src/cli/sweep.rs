@@ -27,6 +27,9 @@ pub struct SweepArguments {
     /// Mark what is found, and take away what carries a mark for a day. Without it nothing is changed.
     #[arg(long)]
     apply: bool,
+    /// Take away up to so many, for once: after somebody has looked.
+    #[arg(long, requires = "apply")]
+    most: Option<u32>,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -34,7 +37,7 @@ pub struct SweepArguments {
 
 /// Sweeps once: by the running controller where there is one, otherwise by itself.
 pub async fn run(config: &Path, arguments: &SweepArguments) -> anyhow::Result<Exit> {
-    let scope = if arguments.apply { Scope::Apply } else { Scope::DryRun };
+    let scope = if arguments.apply { Scope::Apply(arguments.most) } else { Scope::DryRun };
     let server = server(config)?;
     let state_dir = prepare_state_dir(&server.state_dir)?;
     let report = match StateHolder::take(&state_dir) {
@@ -48,7 +51,8 @@ pub async fn run(config: &Path, arguments: &SweepArguments) -> anyhow::Result<Ex
             report?
         }
         Err(error) if Exit::after(&error) == Exit::Held => {
-            let path = format!("/api/sweep?apply={}", arguments.apply);
+            let most = arguments.most.map(|most| format!("&most={most}")).unwrap_or_default();
+            let path = format!("/api/sweep?apply={}{most}", arguments.apply);
             Api::of(config)?.send(Method::POST, &path).await?.json().await?
         }
         Err(error) => return Err(error),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::ports::World;
 use super::seats::Seats;
 use crate::domain::assignment::AgentStatus;
+use crate::domain::brake::Brake;
 use crate::domain::desired::{CapacityLimit, Desired, GoneReason, QueueReason};
 use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel};
 use crate::domain::ledger::{Host, Ledger, Standing};
@@ -17,6 +18,7 @@ use crate::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
 use crate::domain::step::{Failure, Plan, Step, Waiting};
 use crate::domain::time::Timestamp;
 use crate::forge::RepoRef;
+use crate::plan::brake::restrain;
 use crate::plan::{Ground, Seat, choose_hosts, desired, plan};
 use crate::report::derive::{Facts, view};
 use crate::report::say::{Sayings, is_spoken_of, say};
@@ -44,6 +46,8 @@ pub struct Known {
     pub taken: BTreeSet<HostLabel>,
     /// Where git fetches the repository from.
     pub clone_url: String,
+    /// Brakes that are on and concern it.
+    pub brakes: Vec<Brake>,
 }
 
 /// What the controller remembers of an environment, to tell people.
@@ -78,7 +82,10 @@ pub async fn load(world: &World, key: EnvKey) -> Result<Known, StoreError> {
     let hosts = ledger.as_ref().map_or(&[][..], |ledger| &ledger.hosts);
     let taken = taken(world, key, pull.as_ref(), config.as_ref(), hosts).await?;
     let clone_url = repo.as_ref().map(|repo| world.forge.clone_url(repo)).unwrap_or_default();
-    Ok(Known { key, uid: EnvUid::derive(&policy.install, key), repo, pull, config, pins, ledger, taken, clone_url })
+    let mut brakes = world.store.brakes(world.clock.now()).await?;
+    brakes.retain(|brake| brake.concerns(key));
+    let uid = EnvUid::derive(&policy.install, key);
+    Ok(Known { key, uid, repo, pull, config, pins, ledger, taken, clone_url, brakes })
 }
 
 /// Host names that it might want, does not have, and that are others'.
@@ -161,6 +168,11 @@ pub fn steps(known: &Known, want: &Desired, seen: &Observed, policy: &Policy) ->
     plan(want, seen, known.ledger.as_ref(), known.pull.as_ref(), policy)
 }
 
+/// The same without what is stopped.
+pub fn restrained(known: &Known, want: &Desired, seen: &Observed, policy: &Policy, now: Timestamp) -> Plan {
+    restrain(steps(known, want, seen, policy), &known.brakes, policy, now)
+}
+
 /// View and words, from what is wanted, what is seen and what is done about it.
 pub fn decide(
     known: &Known,
@@ -184,6 +196,7 @@ pub fn decide(
         ledger: known.ledger.as_ref(),
         plan: &plan,
         policy,
+        brakes: &known.brakes,
     }));
     let mut sayings = Sayings::default();
     let said = known.ledger.as_ref().map(|ledger| ledger.said.clone()).unwrap_or_default();

@@ -12,15 +12,16 @@ use serde_json::json;
 use super::decide::Known;
 use super::grounds::{Grounds, evidence};
 use super::ports::World;
-use super::speak;
+use super::{speak, sweep};
 use crate::cloud::{CloudError, ErrorClass};
 use crate::domain::assignment::{Assignment, Task};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::Generation;
-use crate::domain::ledger::{Answer, Host, Intent, Ledger, Proof, Said, Standing};
+use crate::domain::ledger::{Answer, Host, Intent, Ledger, Left, Proof, Said, Standing};
 use crate::domain::step::Step;
 use crate::domain::time::Timestamp;
 use crate::forge::{ForgeError, ForgeErrorKind};
+use crate::plan::brake::{is_asked_for, too_many};
 use crate::store::{Lease, StoreError};
 
 /// Why a step failed.
@@ -47,6 +48,9 @@ pub enum StepError {
     /// Another replica has taken the last turn at building.
     #[error("every turn at building is taken (limits.builds); it has to wait")]
     NoTurn,
+    /// More is being taken away than looks right (I3); the text says how much.
+    #[error("removals are frozen: {0}")]
+    Braked(String),
     /// The repository has not been read yet.
     #[error("the repository has not been read yet")]
     UnknownRepository,
@@ -127,7 +131,18 @@ pub(super) async fn step(
         }
         Step::Leave { left } => {
             tracing::info!(env.key = %lease.key, env.uid = %known.uid, reason = ?left.why, "environment is being taken away");
-            Ok(world.store.leave(lease, left).await?)
+            if is_asked_for(&left.why) {
+                return Ok(world.store.leave(lease, left).await?);
+            }
+            let policy = world.policy.load_full();
+            let judge = |lately: &[Left], live| too_many(lately, live, &policy).map_or(Ok(()), Err);
+            match world.store.leave_counted(lease, left, now.minus(sweep::WINDOW), judge).await? {
+                Ok(()) => Ok(()),
+                Err(why) => {
+                    sweep::freeze(world, &why, now).await?;
+                    Err(StepError::Braked(why))
+                }
+            }
         }
         Step::Terminate(machine) => {
             let detail = grounds.entry(json!({"machine": machine.id(), "evidence": evidence(machine)}));

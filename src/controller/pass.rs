@@ -118,6 +118,8 @@ async fn act(
         }
         let error = match done {
             Ok(Ok(())) => continue,
+            // The freeze is noted; the next decision waits for its end.
+            Ok(Err(StepError::Braked(_))) => return Ok(Outcome::Again(world.policy.load().pace.busy)),
             Ok(Err(source)) if replicas::was_overtaken(world, memory, lease.key, &source).await? => {
                 return Ok(Outcome::Again(world.policy.load().pace.busy));
             }
@@ -258,7 +260,7 @@ pub(super) fn decide(world: &World, memory: &Memory, known: &Known, seen: &Obser
     for key in moved_up {
         memory.queue.wake(key);
     }
-    let mut plan = decide::steps(known, &want, seen, &policy);
+    let mut plan = decide::restrained(known, &want, seen, &policy, now);
     match building(known, &plan, seen) {
         Building::Begins => {
             if memory.builds.ask(known.key, policy.limits.builds) == Turn::Later {
@@ -281,7 +283,7 @@ pub(super) fn consider(world: &World, memory: &Memory, known: &Known, seen: &Obs
     let policy = world.policy.load();
     let now = world.clock.now();
     let want = decide::want_unseated(known, &policy, &memory.seats, now);
-    let mut plan = decide::steps(known, &want, seen, &policy);
+    let mut plan = decide::restrained(known, &want, seen, &policy, now);
     if building(known, &plan, seen) == Building::Begins
         && memory.builds.peek(known.key, policy.limits.builds) == Turn::Later
     {

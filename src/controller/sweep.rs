@@ -33,7 +33,7 @@ use crate::telemetry::chain;
 const LEASE: Duration = Duration::from_mins(5);
 
 /// Within which time removals are counted (I3).
-const WINDOW: Duration = Duration::from_hours(1);
+pub(super) const WINDOW: Duration = Duration::from_hours(1);
 
 /// How long a freeze lasts that a guard has set.
 const FREEZE: Duration = Duration::from_hours(24);
@@ -43,8 +43,8 @@ const FREEZE: Duration = Duration::from_hours(24);
 pub enum Scope {
     /// Look only.
     DryRun,
-    /// Mark, and take away.
-    Apply,
+    /// Mark, and take away; up to so many for once, where a person has looked.
+    Apply(Option<u32>),
 }
 
 /// What a sweep came to.
@@ -118,7 +118,11 @@ pub async fn run(world: &World, memory: &Memory, scope: Scope) -> Result<Report,
     let Some(lease) = world.store.acquire(EnvKey::SWEEP, &world.holder, LEASE, now).await? else {
         return Err(SweepError::Busy);
     };
-    let report = Sweep { world, memory, policy: world.policy.load_full() }.run(&lease, scope, now).await;
+    let mut policy = Policy::clone(&world.policy.load());
+    if let Scope::Apply(Some(most)) = scope {
+        policy.removals.count = policy.removals.count.max(most);
+    }
+    let report = Sweep { world, memory, policy }.run(&lease, scope, now).await;
     world.store.release_lease(&lease).await?;
     report
 }
@@ -126,7 +130,7 @@ pub async fn run(world: &World, memory: &Memory, scope: Scope) -> Result<Report,
 struct Sweep<'a> {
     world: &'a World,
     memory: &'a Memory,
-    policy: std::sync::Arc<Policy>,
+    policy: Policy,
 }
 
 impl Sweep<'_> {
@@ -153,19 +157,19 @@ impl Sweep<'_> {
         if matches!(gate, Gate::Open)
             && let Some(why) = after(&verdicts, &past, &self.policy)
         {
-            if scope == Scope::Apply {
-                self.freeze(&why, now).await?;
+            if scope != Scope::DryRun {
+                freeze(self.world, &why, now).await?;
             }
             outcome = Outcome::Frozen(why);
         }
-        if scope == Scope::Apply && !matches!(outcome, Outcome::Refused(_)) {
+        if scope != Scope::DryRun && !matches!(outcome, Outcome::Refused(_)) {
             self.remember(&verdicts, &marks, &inventory, now).await?;
             if outcome == Outcome::Found {
                 self.remove(lease, &mut verdicts).await?;
             }
         }
         tell(&outcome, &verdicts);
-        Ok(Report { at: now, applied: scope == Scope::Apply, outcome, doubts, verdicts })
+        Ok(Report { at: now, applied: scope != Scope::DryRun, outcome, doubts, verdicts })
     }
 
     async fn list(&self) -> Inventory {
@@ -204,21 +208,6 @@ impl Sweep<'_> {
             answers.insert(key, wanted(pull.as_ref().map_err(String::clone), record, &self.policy));
         }
         Ok(answers)
-    }
-
-    async fn freeze(&self, why: &str, now: Timestamp) -> Result<(), StoreError> {
-        let brake = Brake {
-            kind: BrakeKind::Freeze,
-            key: None,
-            reason: why.to_owned(),
-            by: SetBy::Guard,
-            at: now,
-            until: now.plus(FREEZE),
-        };
-        self.world.store.set_brake(&brake).await?;
-        tracing::error!(reason = why, until = %brake.until, "removals are frozen; look at `kagero sweep`, then `kagero thaw`");
-        metrics::counter!("kagero_freezes_total").increment(1);
-        Ok(())
     }
 
     async fn remember(
@@ -311,6 +300,22 @@ impl Sweep<'_> {
 async fn finish(world: &World, begun: crate::store::JournalId, done: Result<(), CloudError>) -> Result<(), Removal> {
     execute::finish(world, begun, done.as_ref().err()).await?;
     done.map_err(|error| Removal::Failed(error.to_string()))
+}
+
+/// Stops removals that nobody asked for, because there were too many, until a person has looked.
+pub(super) async fn freeze(world: &World, why: &str, now: Timestamp) -> Result<(), StoreError> {
+    let brake = Brake {
+        kind: BrakeKind::Freeze,
+        key: None,
+        reason: why.to_owned(),
+        by: SetBy::Guard,
+        at: now,
+        until: now.plus(FREEZE),
+    };
+    world.store.set_brake(&brake).await?;
+    tracing::error!(reason = why, until = %brake.until, "removals are frozen; look at `kagero sweep`, then `kagero thaw`");
+    metrics::counter!("kagero_freezes_total").increment(1);
+    Ok(())
 }
 
 /// Why something was not taken away.

@@ -173,6 +173,8 @@ pub enum Waiting {
     Removal,
     /// A resource that may not be touched, and why: needs a person.
     Refused(String),
+    /// Something is stopped for a time; the text says by what and until when.
+    Braked(String),
     /// It failed, and will not be tried again until something changes.
     Failed(Failure),
 }

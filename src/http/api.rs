@@ -8,6 +8,7 @@ use axum::{Json, Router};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
+use super::brakes;
 use crate::agent::protocol::LogLine;
 use crate::controller::sweep::{Scope, SweepError};
 use crate::controller::{Desk, LogWanted};
@@ -63,15 +64,16 @@ pub fn router(desk: Desk) -> Router {
         .route("/api/environments/{repo}/{pr}/logs", get(logs))
         .route("/api/environments/{repo}/{pr}/destroy", post(destroy))
         .route("/api/sweep", post(sweep))
+        .route("/api/brakes/{kind}", post(brakes::set).delete(brakes::lift))
         .with_state(desk)
 }
 
-fn failed(error: &StoreError) -> Response {
+pub(super) fn failed(error: &StoreError) -> Response {
     let problem = Problem { error: format!("the store failed: {}", chain(error)) };
     (StatusCode::SERVICE_UNAVAILABLE, Json(problem)).into_response()
 }
 
-fn unknown(key: EnvKey) -> Response {
+pub(super) fn unknown(key: EnvKey) -> Response {
     let problem = Problem { error: format!("no pull request {key} is known; `kagero env list` shows those that are") };
     (StatusCode::NOT_FOUND, Json(problem)).into_response()
 }
@@ -149,10 +151,11 @@ async fn request_destroy(desk: &Desk, key: EnvKey) -> Result<bool, StoreError> {
 struct SweepParameters {
     #[serde(default)]
     apply: bool,
+    most: Option<u32>,
 }
 
 async fn sweep(State(desk): State<Desk>, Query(parameters): Query<SweepParameters>) -> Response {
-    let scope = if parameters.apply { Scope::Apply } else { Scope::DryRun };
+    let scope = if parameters.apply { Scope::Apply(parameters.most) } else { Scope::DryRun };
     match desk.sweep(scope).await {
         Ok(report) => Json(report).into_response(),
         Err(SweepError::Store(error)) => failed(&error),

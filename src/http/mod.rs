@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod brakes;
 pub mod intake;
 pub mod listen;
 pub mod router;

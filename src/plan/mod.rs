@@ -6,6 +6,7 @@
 
 mod admission;
 mod adopt;
+pub mod brake;
 mod desired;
 mod hosts;
 mod provision;

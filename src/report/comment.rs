@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::view::{EnvView, Phase, Removed, ServiceView, StageState};
 use crate::domain::assignment::ServiceState;
+use crate::domain::brake::{Brake, BrakeKind};
 use crate::domain::desired::{CapacityLimit, GoneReason};
 use crate::domain::id::EnvUid;
 use crate::domain::ledger::Held;
@@ -37,6 +38,9 @@ pub fn without_times(view: &EnvView) -> String {
         text.push_str(&sentence);
         text.push_str("\n\n");
     }
+    for brake in view.brakes.iter().filter(|brake| is_worth_telling(brake, &view.phase)) {
+        let _ = writeln!(text, "⏸ Stopped by an operator: {}.\n", escape(&brake.to_string()));
+    }
     if has_services(&view.phase) && !view.services.is_empty() {
         services(&mut text, view);
     }
@@ -57,6 +61,15 @@ pub fn without_times(view: &EnvView) -> String {
         stages(&mut text, view);
     }
     text
+}
+
+/// A hold or pause of its own always; one of everything only where it is in the way.
+fn is_worth_telling(brake: &Brake, phase: &Phase) -> bool {
+    match phase {
+        Phase::Destroyed(_) | Phase::NotWanted(_) => false,
+        Phase::Destroying(_) | Phase::DestroyFailing(_) => true,
+        _ => brake.key.is_some() || brake.kind == BrakeKind::Pause,
+    }
 }
 
 fn headline(phase: &Phase) -> String {

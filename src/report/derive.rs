@@ -2,6 +2,7 @@
 
 use super::view::{EnvView, Phase, Removed, ServiceView, StageState, StageView};
 use crate::domain::assignment::{AgentStatus, Rollout, RolloutPhase, ServiceReport, ServiceState, Stage};
+use crate::domain::brake::Brake;
 use crate::domain::desired::{Desired, EnvSpec, GoneReason, Obstacle};
 use crate::domain::id::{EnvKey, EnvUid, Generation, RepoName};
 use crate::domain::ledger::{Ledger, Role, Standing};
@@ -33,11 +34,13 @@ pub struct Facts<'a> {
     pub plan: &'a Plan,
     /// The operator's policy.
     pub policy: &'a Policy,
+    /// Brakes that are on and concern it.
+    pub brakes: &'a [Brake],
 }
 
 /// One environment as people see it.
 pub fn view(facts: Facts<'_>) -> EnvView {
-    let Facts { key, pull, want, seen, agent, ledger, plan, policy } = facts;
+    let Facts { key, pull, want, seen, agent, ledger, plan, policy, brakes } = facts;
     let spec = match want {
         Desired::Running(spec) | Desired::Asleep(spec) => Some(spec.as_ref()),
         Desired::Queued(_) | Desired::Gone(_) | Desired::Unchanged(_) => None,
@@ -73,6 +76,7 @@ pub fn view(facts: Facts<'_>) -> EnvView {
         seed: spec.and_then(|spec| spec.database.as_ref()).map(|database| database.seed.to_string()),
         removed: ledger.and_then(removed),
         ready_after_ms: ledger.and_then(ready_after_ms),
+        brakes: brakes.to_vec(),
         at: seen.at,
         phase,
         url,
@@ -303,8 +307,10 @@ fn detail(facts: &Facts<'_>, failure: Option<&str>) -> Option<String> {
         Waiting::Turn => {
             Some("As many commits as allowed are being built at this time. This one follows by itself.".to_owned())
         }
-        // What passes by itself, and addresses of this installation, are for `kagero env plan`.
-        Waiting::Agent(_)
+        // What passes by itself, and addresses of this installation, are for `kagero env plan`. Brakes are shown by
+        // themselves, whether or not they stop anything now.
+        Waiting::Braked(_)
+        | Waiting::Agent(_)
         | Waiting::Knowledge(_)
         | Waiting::Machine
         | Waiting::Database

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::assignment::ServiceState;
+use crate::domain::brake::Brake;
 use crate::domain::desired::{GoneReason, QueueReason};
 use crate::domain::id::{CommitSha, EnvKey, EnvUid, Generation, RepoName, ServiceName};
 use crate::domain::ledger::Held;
@@ -43,6 +44,9 @@ pub struct EnvView {
     pub removed: Option<Removed>,
     /// From the environment's enrolment to the first answer through the gateway, in milliseconds.
     pub ready_after_ms: Option<u64>,
+    /// What is stopped for it, and until when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub brakes: Vec<Brake>,
     /// When this was computed.
     pub at: Timestamp,
 }

@@ -14,7 +14,7 @@ use super::leases::Lease;
 use super::transaction::{Line, Transaction};
 use super::{Store, json};
 use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel, ServiceName};
-use crate::domain::ledger::{Answer, Host, Intent, Ledger, Left, Proof, Said, Standing, Token};
+use crate::domain::ledger::{Answer, Host, Intent, Ledger, Proof, Said, Standing, Token};
 use crate::domain::policy::Limits;
 use crate::domain::time::Timestamp;
 
@@ -188,32 +188,6 @@ impl Store {
             transaction.rollback(doing).await?;
             return Err(bug(doing, format!("environment {}: no intent has token {}", lease.key, token.0)));
         }
-        transaction.commit(doing).await
-    }
-
-    /// Notes that the environment is being taken away, and why. The first time counts.
-    pub async fn leave(&self, lease: &Lease, left: &Left) -> Result<(), StoreError> {
-        let doing = "noting that an environment leaves";
-        let mut transaction = Transaction::fenced(self.db(), lease, doing).await?;
-        let done = sqlx::query(
-            "UPDATE ledgers
-             SET left_for = CASE WHEN standing = 'live' THEN $1 ELSE left_for END,
-                 standing_at = CASE WHEN standing = 'live' THEN $2 ELSE standing_at END,
-                 standing = CASE WHEN standing = 'live' THEN 'leaving' ELSE standing END
-             WHERE repo = $3 AND pr = $4",
-        )
-        .bind(json::write(doing, left)?)
-        .bind(left.at.0)
-        .bind(lease.key.repo.0.cast_signed())
-        .bind(lease.key.pr.0.cast_signed())
-        .execute(transaction.connection())
-        .await
-        .doing(doing)?;
-        if done.rows_affected() == 0 {
-            transaction.rollback(doing).await?;
-            return Err(not_enrolled(doing, lease.key));
-        }
-        transaction.announce(lease.key, doing).await?;
         transaction.commit(doing).await
     }
 
@@ -515,7 +489,7 @@ fn bug(doing: &'static str, why: String) -> StoreError {
     StoreError::Bug { doing, why }
 }
 
-fn not_enrolled(doing: &'static str, key: EnvKey) -> StoreError {
+pub(super) fn not_enrolled(doing: &'static str, key: EnvKey) -> StoreError {
     bug(doing, format!("environment {key} is not enrolled"))
 }
 

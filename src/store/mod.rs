@@ -17,6 +17,7 @@ mod installation;
 mod journal;
 mod json;
 mod leases;
+mod leaving;
 mod ledger;
 mod lock;
 mod marks;

@@ -38,6 +38,8 @@ pub(super) enum Line {
     Builds = 3,
     /// Writes on GitHub.
     Writes = 4,
+    /// Environments that begin to leave.
+    Leaving = 5,
 }
 
 /// Apart from the locks of others in the same database.

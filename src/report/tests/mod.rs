@@ -47,6 +47,7 @@ fn view(phase: Phase) -> EnvView {
         seed: Some("golden".to_owned()),
         removed: Some(Removed { held: Held { machines: 1, databases: 1 }, checked_at: Timestamp(1_767_000_000_000) }),
         ready_after_ms: Some(2_345),
+        brakes: Vec::new(),
         at: Timestamp(1_795_000_000_000),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use kagero::controller::sweep::Scope;
 use kagero::controller::{Desk, Engine, World};
 use kagero::domain::policy::Policy;
 use kagero::forge::budget::WriteLimits;
@@ -31,6 +32,9 @@ pub struct Outside {
 /// Between two full listings.
 const RESYNC: Duration = Duration::from_mins(10);
 
+/// Between two sweeps.
+const SWEEP: Duration = Duration::from_hours(1);
+
 /// A member that stands still does so for longer than its lease lasts.
 const STANDSTILL: Duration = Duration::from_secs(90);
 
@@ -46,6 +50,7 @@ pub struct Member {
     started: u32,
     still: Option<(Work, oneshot::Sender<()>, Duration)>,
     resync_at: Duration,
+    sweep_at: Duration,
     look_at: Option<Duration>,
 }
 
@@ -60,6 +65,7 @@ impl Member {
             started: 0,
             still: None,
             resync_at: Duration::ZERO,
+            sweep_at: Duration::ZERO,
             look_at: None,
         };
         member.restart().await;
@@ -97,6 +103,12 @@ impl Member {
         self.look_at = Some(time.elapsed());
     }
 
+    /// Starts again with another policy.
+    pub async fn adopt(&mut self, policy: Policy) {
+        self.outside.policy = policy;
+        self.restart().await;
+    }
+
     fn engine(&self) -> &Engine {
         self.engine.as_ref().unwrap()
     }
@@ -116,7 +128,11 @@ impl Member {
         if let Some((.., until)) = &self.still {
             return *until;
         }
-        [self.engine().due_at(), self.look_at, Some(self.resync_at)].into_iter().flatten().min().unwrap()
+        [self.engine().due_at(), self.look_at, Some(self.resync_at), Some(self.sweep_at)]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap()
     }
 
     /// There is something in the inbox.
@@ -149,6 +165,12 @@ impl Member {
         } else if self.resync_at <= now {
             self.resync_at = now + RESYNC;
             self.drive(Box::pin(async move { engine.resync().await })).await;
+        } else if self.sweep_at <= now {
+            self.sweep_at = now + SWEEP;
+            self.drive(Box::pin(async move {
+                let _ = engine.desk().sweep(Scope::Apply(None)).await;
+            }))
+            .await;
         } else {
             self.drive(Box::pin(async move {
                 let _ = engine.pass().await;

@@ -10,5 +10,6 @@ mod matrix;
 mod member;
 mod permutations;
 mod story;
+mod sweep;
 mod truth;
 mod world;

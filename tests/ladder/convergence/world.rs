@@ -88,6 +88,18 @@ impl Installation {
         EnvUid::derive(&self.outside.policy.install, key)
     }
 
+    /// Whether something lives that no open record knows.
+    pub async fn is_leaking(&self) -> bool {
+        for key in self.outside.hub.pulls().into_keys() {
+            let ledger = self.outside.store.ledger(key).await.unwrap();
+            let released = ledger.is_none_or(|ledger| ledger.is_released());
+            if released && self.outside.cloud.alive(self.uid(key).as_str()) != (0, 0) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Lets that much time pass.
     pub async fn pass_time(&mut self, by: Duration) -> Result<(), Violation> {
         let until = self.outside.time.elapsed() + by;

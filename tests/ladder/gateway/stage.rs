@@ -268,6 +268,7 @@ pub fn view(pr: u64, phase: Phase) -> EnvView {
         seed: Some("golden, masked".to_owned()),
         removed: None,
         ready_after_ms: None,
+        brakes: Vec::new(),
         at: Timestamp(1_700_000_000_000),
     }
 }

@@ -132,3 +132,69 @@ async fn the_guards_of_a_sweep_have_codes_of_their_own() {
     rig.until_ready(number).await;
     rig.finish().await;
 }
+
+/// Runs `kagero`; its exit code and what it wrote.
+async fn kagero(rig: &Rig, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kagero"));
+    command.arg("--config").arg(rig.dir().join("kagero.toml")).args(arguments).env("NO_COLOR", "1");
+    let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await.unwrap().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), format!("{out}{err}"))
+}
+
+#[tokio::test]
+async fn brakes_stop_what_they_are_for_and_are_shown() {
+    let mut rig = Rig::start(Setup::sqlite()).await;
+    let number = rig.open("Held", vec![]).await;
+    rig.until_ready(number).await;
+    let name = number.to_string();
+    let (code, said) = kagero(&rig, &["hold", &name, "--reason", "a demo"]).await;
+    assert_eq!(code, Some(2), "a hold without an end: {said}");
+    let (code, said) = kagero(&rig, &["freeze", "--for", "90d", "--reason", "for ever"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("within 30 days"), "{said}");
+
+    let (code, said) = kagero(&rig, &["hold", &name, "--for", "2h", "--reason", "a demo"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    rig.until_says(number, "it is held until").await;
+    rig.close(number).await;
+    eventually("the close is waited for", PATIENCE, async || {
+        let (_, said) = kagero(&rig, &["env", "plan", &name]).await;
+        if said.contains("waiting  stopped: it is held until") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    assert_eq!((rig.machines().len(), rig.databases().await.len()), (1, 1));
+    let (_, said) = kagero(&rig, &["env", "show", &name]).await;
+    assert!(said.contains("a demo"), "{said}");
+    let (_, said) = kagero(&rig, &["env", "list"]).await;
+    assert!(said.contains("hold"), "{said}");
+
+    // A freeze stops it too, and each ends by itself or by a person.
+    let (code, said) = kagero(&rig, &["freeze", "--for", "1h", "--reason", "an incident"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(kagero(&rig, &["unhold", &name]).await.0, Some(0));
+    assert_eq!(kagero(&rig, &["unhold", &name]).await.0, Some(7), "it is off already");
+    eventually("the freeze is waited for", PATIENCE, async || {
+        let (_, said) = kagero(&rig, &["env", "plan", &name]).await;
+        if said.contains("waiting  stopped: removals are frozen until") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    assert_eq!(sweep(&rig, &["--apply"]).await.0, 12);
+    assert_eq!(kagero(&rig, &["thaw"]).await.0, Some(0));
+    rig.until_gone(number).await;
+    let (_, said) = kagero(&rig, &["env", "plan", &name]).await;
+    assert!(said.contains("hold") && said.contains("unhold"), "the journal has them: {said}");
+
+    // Paused, nothing is made either.
+    assert_eq!(kagero(&rig, &["pause", "--for", "1h", "--reason", "maintenance"]).await.0, Some(0));
+    let next = rig.open("Later", vec![]).await;
+    eventually("the pause is waited for", PATIENCE, async || {
+        let (_, said) = kagero(&rig, &["env", "plan", &next.to_string()]).await;
+        if said.contains("stopped: everything is paused until") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    assert_eq!(rig.machines().len(), 0);
+    assert_eq!(kagero(&rig, &["resume"]).await.0, Some(0));
+    rig.until_ready(next).await;
+    rig.finish().await;
+}

@@ -1,0 +1,188 @@
+//! The sweep in a simulated world: what leaks is found and goes, what is not ours stays, and each guard refuses.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kagero::cloud::Machines as _;
+use kagero::controller::sweep::{Outcome, Report, Scope};
+use kagero::domain::brake::{Brake, BrakeKind, SetBy};
+use kagero::domain::id::Generation;
+use kagero::domain::ledger::Token;
+use kagero::domain::observed::Tags;
+use kagero::plan::sweep::Ruling;
+use kagero::sim::clock::SimClock;
+use kagero::sim::cloud::{Decoy, SimMachines, Weather};
+use kagero::sim::fate::Nerve;
+use kagero::sim::hub::key;
+
+use super::story::Event;
+use super::world::{Beginning, Installation, REPO};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+async fn sweep(installation: &Installation, scope: Scope) -> Report {
+    installation.members[0].desk().sweep(scope).await.unwrap()
+}
+
+async fn pass(installation: &mut Installation, by: Duration) {
+    installation.pass_time(by).await.unwrap();
+}
+
+/// Opens pull requests, or closes them.
+async fn all(installation: &mut Installation, pulls: std::ops::RangeInclusive<u64>, open: bool) {
+    for pr in pulls {
+        let event = if open { Event::Push { pr, broken: false } } else { Event::Close { pr, merged: false } };
+        installation.happen(pr * 2 + u64::from(!open), event).await;
+    }
+    pass(installation, HOUR).await;
+}
+
+/// An environment whose record was closed because listings lacked what there was.
+async fn leaked() -> Installation {
+    let mut installation = Installation::begin(Beginning::fair(3)).await;
+    all(&mut installation, 1..=1, true).await;
+    installation.outside.cloud.set_weather(Weather { lossy_permille: 1_000, ..Weather::FAIR });
+    all(&mut installation, 1..=1, false).await;
+    installation.outside.cloud.set_weather(Weather::FAIR);
+    assert!(installation.is_leaking().await, "nothing leaked");
+    installation
+}
+
+/// Machines that a controller of ours has made and no record knows.
+async fn strays(installation: &mut Installation, pulls: std::ops::RangeInclusive<u64>) {
+    let outside = installation.outside.clone();
+    let install = outside.policy.install.clone();
+    let clock = Arc::new(SimClock::new(outside.time.clone()));
+    let maker = SimMachines::new(outside.cloud.clone(), install.clone(), Nerve::new(outside.dealer.clone()), clock);
+    for pr in pulls {
+        let (key, uid) = (key(REPO, pr), installation.uid(key(REPO, pr)));
+        let tags = Tags { install: install.clone(), uid, key, generation: Generation::FIRST };
+        maker.launch(&Token(format!("stray{pr}")), 9, &tags).await.unwrap();
+        pass(installation, Duration::from_secs(10)).await;
+    }
+}
+
+fn rulings(report: &Report) -> BTreeMap<Ruling, usize> {
+    let mut all = BTreeMap::new();
+    report.verdicts.iter().for_each(|verdict| *all.entry(verdict.ruling).or_default() += 1);
+    all
+}
+
+#[tokio::test]
+async fn what_a_lossy_listing_hid_goes_after_a_day_and_not_before() {
+    let mut installation = leaked().await;
+    let left = installation.outside.cloud.residue();
+    pass(&mut installation, HOUR * 22).await;
+    assert_eq!(installation.outside.cloud.residue(), left);
+    assert_eq!(rulings(&sweep(&installation, Scope::DryRun).await), BTreeMap::from([(Ruling::Wait, left.len())]));
+    pass(&mut installation, HOUR * 5).await;
+    assert_eq!(installation.outside.cloud.residue(), Vec::<String>::new());
+    assert_eq!(sweep(&installation, Scope::DryRun).await.outcome, Outcome::Clean);
+    installation.truth.at_rest().await.unwrap();
+    let journal = installation.outside.store.journal(key(REPO, 1), 100).await.unwrap();
+    let swept: Vec<_> = journal.iter().filter(|row| row.kind.starts_with("sweep-")).collect();
+    assert_eq!(swept.len(), left.len(), "{journal:?}");
+    assert!(swept.iter().all(|row| row.ended.is_some()));
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn an_open_pull_request_and_a_hold_keep_even_the_oldest_orphan() {
+    let mut installation = leaked().await;
+    let left = installation.outside.cloud.residue().len();
+    let at = installation.outside.time.now();
+    let hold = Brake {
+        kind: BrakeKind::Hold,
+        key: Some(key(REPO, 1)),
+        reason: "evidence".to_owned(),
+        by: SetBy::Operator,
+        at,
+        until: at.plus(HOUR * 40),
+    };
+    installation.outside.store.set_brake(&hold).await.unwrap();
+    pass(&mut installation, HOUR * 39).await;
+    assert_eq!(rulings(&sweep(&installation, Scope::DryRun).await), BTreeMap::from([(Ruling::Spare, left)]));
+    // GitHub says it is open again, which the store does not know yet: nothing goes on what the store knows.
+    installation.outside.hub.change(key(REPO, 1), &super::world::commit(1, false), |facts| {
+        facts.state = kagero::domain::pull::PullState::Open;
+    });
+    installation.outside.store.lift_brake(BrakeKind::Hold, hold.key, installation.outside.time.now()).await.unwrap();
+    let report = sweep(&installation, Scope::Apply(None)).await;
+    assert_eq!(rulings(&report), BTreeMap::from([(Ruling::Spare, left)]), "{report:?}");
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn too_many_orphans_freeze_until_a_person_allows_them() {
+    let mut installation = Installation::begin(Beginning::fair(4)).await;
+    all(&mut installation, 1..=7, true).await;
+    all(&mut installation, 1..=7, false).await;
+    strays(&mut installation, 1..=7).await;
+    pass(&mut installation, HOUR * 26).await;
+    assert_eq!(installation.outside.cloud.residue().len(), 7, "a breach takes nothing away");
+    let now = installation.outside.time.now();
+    let brakes = installation.outside.store.brakes(now).await.unwrap();
+    assert!(matches!(brakes.as_slice(), [brake] if brake.by == SetBy::Guard && brake.kind == BrakeKind::Freeze));
+    assert!(matches!(sweep(&installation, Scope::Apply(Some(7))).await.outcome, Outcome::Frozen(_)));
+    installation.outside.store.lift_brake(BrakeKind::Freeze, None, now).await.unwrap();
+    let report = sweep(&installation, Scope::Apply(Some(7))).await;
+    assert_eq!(rulings(&report), BTreeMap::from([(Ruling::Removed, 7)]), "{report:?}");
+    pass(&mut installation, HOUR).await;
+    assert_eq!(installation.outside.cloud.residue(), Vec::<String>::new());
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn no_sweep_touches_a_decoy() {
+    for decoy in Decoy::ALL {
+        let mut installation = Installation::begin(Beginning::fair(6)).await;
+        all(&mut installation, 1..=1, true).await;
+        all(&mut installation, 1..=1, false).await;
+        installation.outside.cloud.add_decoy(decoy, &installation.outside.policy.install, key(REPO, 1));
+        // A violation is found by whoever lets the time pass.
+        pass(&mut installation, HOUR * 30).await;
+        let report = sweep(&installation, Scope::Apply(None)).await;
+        let found = rulings(&report);
+        match decoy {
+            // Not ours, and not listed as ours.
+            Decoy::Production | Decoy::OtherInstall => assert_eq!(found, BTreeMap::new(), "{decoy:?}"),
+            // Ours by every sign: the cloud itself does not let it go.
+            Decoy::Protected => assert_eq!(found.get(&Ruling::Failed), Some(&1), "{decoy:?}: {report:?}"),
+            // Alone in its place: this looks like the wrong credentials.
+            Decoy::CopiedTags | Decoy::OtherAccount => {
+                assert!(matches!(report.outcome, Outcome::Refused(_)), "{decoy:?}: {report:?}");
+                assert_eq!(found, BTreeMap::from([(Ruling::Foreign, 2)]), "{decoy:?}");
+            }
+            Decoy::Untagged | Decoy::OtherName | Decoy::Future => {
+                assert_eq!(found, BTreeMap::from([(Ruling::Foreign, 2)]), "{decoy:?}: {report:?}");
+            }
+        }
+        assert_eq!(installation.outside.cloud.breaches(), Vec::<String>::new(), "{decoy:?}");
+        installation.end().await;
+    }
+}
+
+#[tokio::test]
+async fn many_that_expire_at_once_are_stopped_and_a_close_is_not() {
+    let mut installation = Installation::begin(Beginning::fair(8)).await;
+    all(&mut installation, 1..=8, true).await;
+    // A clock, or a hand in the configuration, has made everything too old.
+    installation.outside.policy.max_age = Duration::from_secs(1);
+    let policy = installation.outside.policy.clone();
+    installation.members[0].adopt(policy).await;
+    (1..=8).for_each(|pr| installation.truth.note_unwanted(key(REPO, pr)));
+    pass(&mut installation, Duration::from_mins(20)).await;
+    let alive = |installation: &Installation| {
+        (1..=8)
+            .filter(|pr| installation.outside.cloud.alive(installation.uid(key(REPO, *pr)).as_str()) != (0, 0))
+            .count()
+    };
+    assert_eq!(alive(&installation), 3, "5 are never too many");
+    let now = installation.outside.time.now();
+    let brakes = installation.outside.store.brakes(now).await.unwrap();
+    assert!(matches!(brakes.as_slice(), [brake] if brake.by == SetBy::Guard), "{brakes:?}");
+    pass(&mut installation, HOUR * 2).await;
+    assert_eq!(alive(&installation), 3, "frozen until somebody has looked");
+    installation.end().await;
+}
