@@ -67,9 +67,11 @@ pub fn shut_public(name: &str) -> Sql {
     Sql::new(format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", ident(name)))
 }
 
-/// Takes away everybody's right to enter a cluster's own databases.
+/// Takes away everybody's right to enter a cluster's own databases. One session after the other: two that change one
+/// database's rights at the same time fail with "tuple concurrently updated".
 pub fn shut_own_databases() -> Sql {
-    Sql::all([shut_public("postgres"), shut_public("template1")])
+    let alone = Sql::new("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('kagero: own databases'))");
+    Sql::all([alone, shut_public("postgres"), shut_public("template1")])
 }
 
 /// Keeps everybody out.

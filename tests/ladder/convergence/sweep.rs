@@ -164,7 +164,7 @@ async fn no_sweep_touches_a_decoy() {
 }
 
 #[tokio::test]
-async fn many_that_expire_at_once_are_stopped_and_a_close_is_not() {
+async fn many_that_expire_at_once_are_stopped() {
     let mut installation = Installation::begin(Beginning::fair(8)).await;
     all(&mut installation, 1..=8, true).await;
     // A clock, or a hand in the configuration, has made everything too old.
