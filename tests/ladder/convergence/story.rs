@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use kagero::domain::pull::PullState;
+use kagero::domain::pull::{PullFacts, PullState};
 use kagero::sim::chance::Chance;
 use kagero::sim::cloud::Decoy;
-use kagero::sim::hub::key;
+use kagero::sim::hub::{Pull, key};
 
 use super::truth::Violation;
 use super::world::{Installation, REPO, commit};
@@ -107,16 +107,12 @@ impl Installation {
             Event::Close { pr, merged } if self.is(pr, PullState::Open) => {
                 let state = if merged { PullState::Merged } else { PullState::Closed };
                 self.change(pr, number, |facts| facts.state = state);
-                self.truth.note_unwanted(key(REPO, pr));
             }
             Event::Reopen { pr } if self.is(pr, PullState::Closed) => {
                 self.change(pr, number, |facts| facts.state = PullState::Open);
             }
             Event::Label { pr, off } if self.is_known(pr) => {
                 let label = self.outside.policy.labels.off.clone();
-                if off {
-                    self.truth.note_unwanted(key(REPO, pr));
-                }
                 self.change(pr, number, |facts| {
                     if off {
                         facts.labels.insert(label)
@@ -146,8 +142,16 @@ impl Installation {
         }
     }
 
-    fn change(&self, pr: u64, number: u64, change: impl FnOnce(&mut kagero::domain::pull::PullFacts)) {
-        self.outside.hub.change(key(REPO, pr), &commit(number, false), change);
+    fn change(&mut self, pr: u64, number: u64, change: impl FnOnce(&mut PullFacts)) {
+        let key = key(REPO, pr);
+        self.outside.hub.change(key, &commit(number, false), change);
+        let off = &self.outside.policy.labels.off;
+        match self.outside.hub.pull(key) {
+            Some(Pull { facts, .. }) if facts.state == PullState::Open && !facts.labels.contains(off) => {
+                self.truth.note_wanted(key);
+            }
+            _ => self.truth.note_unwanted(key),
+        }
     }
 
     fn is(&self, pr: u64, state: PullState) -> bool {

@@ -23,8 +23,8 @@ pub struct Truth {
     outside: Outside,
     /// Commits that an environment has served, ever.
     served: BTreeSet<(EnvKey, CommitSha)>,
-    /// When a pull request was not to have an environment, or an older one.
-    unwanted: BTreeMap<EnvKey, Vec<Timestamp>>,
+    /// From when until when a pull request was not to have an environment.
+    unwanted: BTreeMap<EnvKey, Vec<(Timestamp, Option<Timestamp>)>>,
     /// When a person deleted our comment: it comes back with the next thing that there is to say.
     deleted: BTreeMap<EnvKey, Timestamp>,
     /// When the first database of a generation was made.
@@ -46,9 +46,19 @@ impl Truth {
         }
     }
 
-    /// From now until the next change the pull request is not to have an environment.
+    /// From now on the pull request is not to have an environment.
     pub fn note_unwanted(&mut self, key: EnvKey) {
-        self.unwanted.entry(key).or_default().push(self.outside.time.now());
+        let spans = self.unwanted.entry(key).or_default();
+        if !matches!(spans.last(), Some((_, None))) {
+            spans.push((self.outside.time.now(), None));
+        }
+    }
+
+    /// From now on the pull request is to have an environment.
+    pub fn note_wanted(&mut self, key: EnvKey) {
+        if let Some((_, end @ None)) = self.unwanted.get_mut(&key).and_then(|spans| spans.last_mut()) {
+            *end = Some(self.outside.time.now());
+        }
     }
 
     /// A person has deleted our comment.
@@ -101,7 +111,8 @@ impl Truth {
                 "delete" => {
                     let since = self.made.get(&born).copied().unwrap_or_default();
                     let unwanted = self.unwanted.get(&tags.key);
-                    if !unwanted.is_some_and(|times| times.iter().any(|at| *at >= since)) {
+                    let meanwhile = |(_, end): &(_, Option<Timestamp>)| end.is_none_or(|end| end >= since);
+                    if !unwanted.is_some_and(|spans| spans.iter().any(meanwhile)) {
                         let why = "was deleted, and its pull request was wanted all its life";
                         return Err(Violation(format!("I5: {} {why}", call.name)));
                     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Method;
 use kagero::clock::{Clock as _, SystemClock};
 use kagero::domain::id::{EnvKey, PrNumber, RepoId};
+use kagero::forge::budget::WriteBudget;
 use kagero::store::Store;
 use sqlx::Connection as _;
 
@@ -40,9 +41,9 @@ async fn writes_of_before_a_restart_count_and_deliveries_are_kept_for_a_week() {
     }
     let store = Store::open(&url).await.unwrap();
     let key = EnvKey { repo: RepoId(1), pr: PrNumber(1) };
-    let lease = store.acquire(key, "the test", DAY, now).await.unwrap().unwrap();
     for _ in 0..60 {
-        store.begin(&lease, "comment", serde_json::Value::Null, now.minus(AGO)).await.unwrap();
+        let taken = store.take_write(key, now.minus(AGO), WriteBudget::WINDOW, |_| Ok::<(), ()>(())).await;
+        taken.unwrap().unwrap();
     }
     store.close().await;
 

@@ -69,7 +69,7 @@ async fn what_no_record_knows_goes_after_a_day_and_nothing_else_does() {
     // A look changes nothing; the first sweep only marks, however often it is asked.
     for arguments in [&[][..], &["--apply"], &["--apply"], &["--apply"]] {
         let (code, report) = sweep(&rig, arguments).await;
-        assert_eq!(code, 11, "{report:?}");
+        assert_eq!(code, 13, "{report:?}");
         assert_eq!(rulings(&report), [("machine", Ruling::Wait), ("database", Ruling::Wait)], "{report:?}");
     }
     assert_eq!((rig.machines().len(), rig.databases().await.len()), (2, 2));
@@ -80,14 +80,14 @@ async fn what_no_record_knows_goes_after_a_day_and_nothing_else_does() {
     let (code, report) = sweep(&rig, &[]).await;
     assert_eq!(
         (code, rulings(&report)),
-        (11, vec![("machine", Ruling::Due), ("database", Ruling::Wait)]),
+        (13, vec![("machine", Ruling::Due), ("database", Ruling::Wait)]),
         "{report:?}"
     );
     assert_eq!(rig.machines().len(), 2, "a dry run has taken something away");
     let (code, report) = sweep(&rig, &["--apply"]).await;
     assert_eq!(
         (code, rulings(&report)),
-        (11, vec![("machine", Ruling::Removed), ("database", Ruling::Wait)]),
+        (13, vec![("machine", Ruling::Removed), ("database", Ruling::Wait)]),
         "{report:?}"
     );
     assert_eq!((rig.machines().len(), rig.databases().await.len()), (1, 2), "it waits for what it has begun");
@@ -96,7 +96,7 @@ async fn what_no_record_knows_goes_after_a_day_and_nothing_else_does() {
     rig.launch().await;
     rig.until_ready(living).await;
     let (code, report) = sweep(&rig, &["--apply"]).await;
-    assert_eq!((code, rulings(&report)), (11, vec![("database", Ruling::Removed)]), "{report:?}");
+    assert_eq!((code, rulings(&report)), (13, vec![("database", Ruling::Removed)]), "{report:?}");
     eventually("the database is gone", PATIENCE, async || match rig.databases().await.len() {
         1 => Ok(()),
         more => Err(more.to_string()),
@@ -118,7 +118,7 @@ async fn the_guards_of_a_sweep_have_codes_of_their_own() {
                 \"by\":\"operator\",\"at\":0,\"until\":9000000000000}', 9000000000000)";
     behind_its_back(&rig, &[soon]).await;
     let (code, report) = sweep(&rig, &["--apply"]).await;
-    assert_eq!(code, 12, "{report:?}");
+    assert_eq!(code, 14, "{report:?}");
     assert!(matches!(&report.outcome, Outcome::Frozen(why) if why.contains("an incident")), "{report:?}");
 
     // A hundred machines a moment ago, one now: something is wrong with what is listed.
@@ -126,7 +126,7 @@ async fn the_guards_of_a_sweep_have_codes_of_their_own() {
     let many = format!("UPDATE sweep_last SET counts = '{{\"machines\":100,\"databases\":1,\"at\":{}}}'", now.0);
     behind_its_back(&rig, &["DELETE FROM brakes", many.leak()]).await;
     let (code, report) = sweep(&rig, &["--apply"]).await;
-    assert_eq!(code, 13, "{report:?}");
+    assert_eq!(code, 15, "{report:?}");
     assert!(matches!(&report.outcome, Outcome::Refused(why) if why.contains("only 1 machines")), "{report:?}");
     rig.launch().await;
     rig.until_ready(number).await;
@@ -179,7 +179,7 @@ async fn brakes_stop_what_they_are_for_and_are_shown() {
         if said.contains("waiting  stopped: removals are frozen until") { Ok(()) } else { Err(said) }
     })
     .await;
-    assert_eq!(sweep(&rig, &["--apply"]).await.0, 12);
+    assert_eq!(sweep(&rig, &["--apply"]).await.0, 14);
     assert_eq!(kagero(&rig, &["thaw"]).await.0, Some(0));
     rig.until_gone(number).await;
     let (_, said) = kagero(&rig, &["env", "plan", &name]).await;
