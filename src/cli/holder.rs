@@ -6,14 +6,15 @@
 //! Must not know: what lies in the directory.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
 
 use super::Exit;
 
-/// In the state directory; holds the holder's name, which begins with its process id.
+/// In the state directory; names, one a line, each beginning with a process id: last the holder's, before it those of
+/// the holders that have ended and of whom nobody has taken over yet.
 const LOCK_FILE: &str = "controller.lock";
 
 /// The state directory is this process's until it is dropped.
@@ -21,7 +22,7 @@ const LOCK_FILE: &str = "controller.lock";
 pub struct StateHolder {
     file: File,
     name: String,
-    before: Option<String>,
+    before: Vec<String>,
 }
 
 impl StateHolder {
@@ -30,12 +31,12 @@ impl StateHolder {
         let path = state_dir.join(LOCK_FILE);
         let cannot = || format!("state_dir: {} cannot be locked", path.display());
         let mut file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path).with_context(cannot)?;
+            File::options().read(true).append(true).create(true).open(&path).with_context(cannot)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 // It may not have written its name yet.
-                let holder = match read(&mut file) {
+                let holder = match read(&mut file).pop() {
                     None => "another process".to_owned(),
                     Some(name) => format!("process {}", name.split('-').next().unwrap_or_default()),
                 };
@@ -49,7 +50,8 @@ impl StateHolder {
         }
         let before = read(&mut file);
         let name = format!("{}-{}", std::process::id(), hex::encode(rand::random::<[u8; 4]>()));
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{name}")).with_context(cannot)?;
+        // One killed before it has taken over leaves two to take over from.
+        writeln!(file, "{name}").with_context(cannot)?;
         Ok(Self { file, name, before })
     }
 
@@ -58,18 +60,28 @@ impl StateHolder {
         &self.name
     }
 
-    /// Who had the directory before, if anyone. It has ended.
-    pub fn before(&self) -> Option<&str> {
-        self.before.as_deref()
+    /// Who had the directory before and has not been taken over from. They have ended.
+    pub fn before(&self) -> &[String] {
+        &self.before
+    }
+
+    /// Those before have been taken over from.
+    pub fn forget_before(&mut self) -> std::io::Result<()> {
+        // If this is cut short nobody's name is left; this holder has nothing yet that could be lost.
+        self.file.set_len(0)?;
+        writeln!(self.file, "{}", self.name)?;
+        self.before.clear();
+        Ok(())
     }
 }
 
-/// The name in the file.
-fn read(file: &mut File) -> Option<String> {
-    let mut name = String::new();
-    file.read_to_string(&mut name).ok()?;
-    let name = name.trim();
-    (!name.is_empty()).then(|| name.to_owned())
+/// The names in the file.
+fn read(file: &mut File) -> Vec<String> {
+    let mut names = String::new();
+    match file.read_to_string(&mut names) {
+        Ok(_) => names.split_whitespace().map(str::to_owned).collect(),
+        Err(_) => Vec::new(),
+    }
 }
 
 impl Drop for StateHolder {
@@ -91,10 +103,24 @@ mod tests {
         assert_eq!(Exit::after(&refused), Exit::Held);
         assert!(refused.to_string().contains(&format!("in use by process {}", std::process::id())), "{refused}");
         let name = first.name().to_owned();
-        assert_eq!(first.before(), None);
+        assert!(first.before().is_empty());
         drop(first);
         let second = StateHolder::take(dir.path()).unwrap();
-        assert_eq!(second.before(), Some(name.as_str()));
+        assert_eq!(second.before(), [name.as_str()]);
         assert_ne!(second.name(), name);
+    }
+
+    #[test]
+    fn whoever_ended_before_it_took_over_hands_on_what_it_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StateHolder::take(dir.path()).unwrap().name().to_owned();
+        let second = StateHolder::take(dir.path()).unwrap().name().to_owned();
+        let mut third = StateHolder::take(dir.path()).unwrap();
+        assert_eq!(third.before(), [first, second]);
+        third.forget_before().unwrap();
+        assert!(third.before().is_empty());
+        let name = third.name().to_owned();
+        drop(third);
+        assert_eq!(StateHolder::take(dir.path()).unwrap().before(), [name]);
     }
 }

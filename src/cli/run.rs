@@ -124,15 +124,16 @@ impl Parts {
     }
 
     /// Opens the store under a state directory that is taken.
-    async fn under(server: &Server, around: &Surroundings, holder: StateHolder) -> anyhow::Result<Self> {
+    async fn under(server: &Server, around: &Surroundings, mut holder: StateHolder) -> anyhow::Result<Self> {
         let state_dir = prepare_state_dir(&server.state_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = open_store(server).await?;
         let secret = InstallSecret::load(&state_dir)?;
         store.belong_to(&secret.digest()).await.context("the store cannot be used with this state_dir")?;
-        if let Some(ended) = holder.before() {
+        for ended in holder.before() {
             store.inherit(ended).await.context("the store could not be taken over")?;
         }
+        holder.forget_before().context("state_dir: those who had it before could not be noted as taken over from")?;
         let policy = policy(server, &state_dir);
         let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
         let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));

@@ -1,5 +1,6 @@
 //! A disk that is full under a running program.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use kagero::domain::time::Timestamp;
@@ -23,7 +24,9 @@ async fn what_cannot_be_stored_is_not_acknowledged_and_arrives_when_there_is_roo
     let second = rig.open("Comes to a full disk", vec![]).await;
     rig.push(first, "Also comes to a full disk", vec![]).await;
     rig.github.deliveries_settled().await;
-    assert_eq!(rig.counted("kagero_webhook_deliveries_total{outcome=\"store_failed\"}").await, 2, "{}", rig.log());
+    // A resync may have asked for one of them again, as much in vain.
+    let failed = rig.counted("kagero_webhook_deliveries_total{outcome=\"store_failed\"}").await;
+    assert!(failed >= 2, "{}", rig.log());
     rig.until_logged("the database's disk is full, nothing was written; free or add space", 1).await;
     assert!(rig.detail(second).await.unwrap().is_none());
     rig.serving(first).await.expect("a full disk does not concern visitors");
@@ -31,7 +34,8 @@ async fn what_cannot_be_stored_is_not_acknowledged_and_arrives_when_there_is_roo
     std::fs::remove_file(filler).unwrap();
     let app = rig.app();
     let refused = app.failed_deliveries(Timestamp(0)).await.unwrap().items;
-    assert_eq!(refused.len(), 2, "{refused:?}");
+    let deliveries: BTreeSet<_> = refused.iter().map(|delivery| delivery.guid.as_str()).collect();
+    assert_eq!(deliveries.len(), 2, "{refused:?}");
     for delivery in refused {
         app.redeliver(delivery.id).await.unwrap();
     }
