@@ -30,8 +30,7 @@ impl StateHolder {
     pub fn take(state_dir: &Path) -> anyhow::Result<Self> {
         let path = state_dir.join(LOCK_FILE);
         let cannot = || format!("state_dir: {} cannot be locked", path.display());
-        let mut file =
-            File::options().read(true).append(true).create(true).open(&path).with_context(cannot)?;
+        let mut file = File::options().read(true).append(true).create(true).open(&path).with_context(cannot)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -65,7 +65,12 @@ impl Cloud {
 
     /// Every call that changed something, in order.
     pub fn journal(&self) -> Vec<Entry> {
-        self.region().journal.clone()
+        self.journal_from(0)
+    }
+
+    /// Those calls but the first `known` ones.
+    pub fn journal_from(&self, known: usize) -> Vec<Entry> {
+        self.region().journal[known..].to_vec()
     }
 
     /// How many listings were made, and of how many pages of 100.

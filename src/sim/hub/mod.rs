@@ -184,7 +184,17 @@ impl Hub {
 
     /// Our writes, in order.
     pub fn writes(&self) -> Vec<Write> {
-        self.lock().writes.clone()
+        self.writes_from(0)
+    }
+
+    /// Those writes but the first `known` ones.
+    pub fn writes_from(&self, known: usize) -> Vec<Write> {
+        self.lock().writes[known..].to_vec()
+    }
+
+    /// Which pull requests there are.
+    pub fn keys(&self) -> Vec<EnvKey> {
+        self.lock().pulls.keys().copied().collect()
     }
 
     /// How many questions were asked.

@@ -84,7 +84,7 @@ impl Truth {
     }
 
     fn note_served(&mut self) {
-        for key in self.outside.hub.pulls().into_keys() {
+        for key in self.outside.hub.keys() {
             let uid = EnvUid::derive(&self.outside.policy.install, key);
             if let Some(task) = self.outside.cloud.serves(uid.as_str()) {
                 self.served.insert((key, task.commit));
@@ -93,8 +93,8 @@ impl Truth {
     }
 
     async fn judge_calls(&mut self) -> Result<(), Violation> {
-        let calls = self.outside.cloud.journal();
-        for call in &calls[self.judged_calls..] {
+        let calls = self.outside.cloud.journal_from(self.judged_calls);
+        for call in &calls {
             let Some(tags) = &call.tags else { continue };
             let born = (tags.uid.clone(), tags.generation);
             match call.kind {
@@ -120,18 +120,22 @@ impl Truth {
                 _ => {}
             }
         }
-        self.judged_calls = calls.len();
+        self.judged_calls += calls.len();
         Ok(())
     }
 
     fn judge_writes(&mut self) -> Result<(), Violation> {
-        let writes = self.outside.hub.writes();
-        for write in &writes[self.judged_writes..] {
+        let new = self.outside.hub.writes_from(self.judged_writes);
+        if new.is_empty() {
+            return Ok(());
+        }
+        for write in &new {
             let Written::Status(sha, DeploymentState::Success) = &write.what else { continue };
             if !self.served.contains(&(write.key, sha.clone())) {
                 return Err(Violation(format!("I23: {} was called ready and never served", sha.short())));
             }
         }
+        let writes = self.outside.hub.writes();
         for (place, write) in writes.iter().enumerate().skip(self.judged_writes) {
             let within = |window| writes[..=place].iter().rev().take_while(|w| write.at.since(w.at) < window).count();
             if within(Duration::from_mins(1)) > 60 || within(Duration::from_hours(1)) > 400 {

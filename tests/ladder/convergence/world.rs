@@ -13,6 +13,7 @@ use kagero::sim::cloud::{Cloud, Weather, staging};
 use kagero::sim::fate::Dealer;
 use kagero::sim::hub::{Hub, PostalService};
 use kagero::store::{Delivery, Store};
+use tokio::sync::OnceCell;
 
 use super::member::{Member, Outside};
 use super::truth::{Truth, Violation};
@@ -147,8 +148,23 @@ async fn store() -> (Store, tempfile::TempDir) {
     // In memory where there is a file system for it: thousands of stores are made.
     let shared = std::path::Path::new("/dev/shm");
     let directory = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap();
-    let store = Store::open(&format!("sqlite:{}", directory.path().join(FILE).display())).await.unwrap();
-    (store, directory)
+    let file = directory.path().join(FILE);
+    std::fs::write(&file, EMPTY.get_or_init(empty).await).unwrap();
+    (open(&file).await, directory)
+}
+
+/// A store with nothing in it, as its file: the migrations need not run thousands of times.
+static EMPTY: OnceCell<Vec<u8>> = OnceCell::const_new();
+
+async fn empty() -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(FILE);
+    open(&file).await.close().await;
+    std::fs::read(&file).unwrap()
+}
+
+async fn open(file: &std::path::Path) -> Store {
+    Store::open(&format!("sqlite:{}", file.display())).await.unwrap()
 }
 
 fn policy(environments: u32) -> Policy {
