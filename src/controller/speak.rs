@@ -32,7 +32,7 @@ pub(super) async fn write(
     }
     let mut pen = Pen::taken(world, lease).await?;
     // Before the call: whoever comes after a crash must know that GitHub may show something else than was noted.
-    said.doubt(step);
+    said.doubt(step, world.clock.now());
     world.store.put_said(lease, &said).await?;
     let begun = world.store.begin(lease, step.kind(), grounds.entry(describe(step)), world.clock.now()).await?;
     let done = converge(&mut pen, known, repo, step, &mut said).await;

@@ -163,9 +163,9 @@ pub struct Said {
 const INACTIVE_KEPT: usize = 8;
 
 impl DeploymentSaid {
-    /// One that is asked for at this moment.
+    /// One that may have been asked for, nobody knows when.
     pub fn asked(sha: CommitSha) -> Self {
-        Self { id: None, sha, state: None, unsure: false }
+        Self { id: None, sha, state: None, unsure: false, asked_at: None }
     }
 
     /// Whether it is not known to have that status.
@@ -175,12 +175,16 @@ impl DeploymentSaid {
 }
 
 impl Said {
-    /// What a step is about to say is not known to be said, nor is what was said before it.
-    pub fn doubt(&mut self, step: &Step) {
+    /// What a step is about to say at that time is not known to be said, nor is what was said before it.
+    pub fn doubt(&mut self, step: &Step, now: Timestamp) {
         match step {
             Step::Comment { .. } => self.comment.iter_mut().for_each(|comment| comment.digest.clear()),
-            Step::CreateDeployment { sha } if self.deployments.iter().all(|made| made.sha != *sha) => {
-                self.deployments.push(DeploymentSaid::asked(sha.clone()));
+            Step::CreateDeployment { sha } => {
+                if self.deployments.iter().all(|made| made.sha != *sha) {
+                    self.deployments.push(DeploymentSaid::asked(sha.clone()));
+                }
+                let asked = self.deployments.iter_mut().filter(|made| made.sha == *sha && made.id.is_none());
+                asked.for_each(|made| made.asked_at = Some(now));
             }
             Step::SetDeployment { id, .. } => {
                 let about = self.deployments.iter_mut().filter(|made| made.id == Some(*id));
@@ -215,7 +219,7 @@ impl Said {
             None => self.deployments.retain(|made| made.id.is_some() || made.sha != *sha),
             Some(id) => {
                 let asked = self.deployments.iter_mut().filter(|made| made.sha == *sha && made.id.is_none());
-                asked.for_each(|made| made.id = Some(id));
+                asked.for_each(|made| (made.id, made.asked_at) = (Some(id), None));
             }
         }
     }
@@ -242,6 +246,10 @@ pub struct DeploymentSaid {
     /// Whether another status may have reached GitHub than the one noted here.
     #[serde(default)]
     pub unsure: bool,
+    /// When it was last asked for, while the answer is not known: the question may be on its way for a while, and a
+    /// listing of before it arrived says nothing.
+    #[serde(default)]
+    pub asked_at: Option<Timestamp>,
 }
 
 /// GitHub's deployment states, as far as we use them.

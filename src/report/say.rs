@@ -41,6 +41,7 @@ pub fn say(view: &EnvView, said: &Said, pull_is_open: bool, policy: &Policy, now
     if said.comment.as_ref().is_none_or(|comment| comment.digest != digest) {
         steps.push(Step::Comment { body: comment::body(view), digest });
     }
+    let settled = until_settled(&mut steps, said, policy, now);
     let due = said.written_at.map(|at| at.plus(policy.pace.comment));
     match due {
         Some(due) if due > now && !steps.is_empty() => {
@@ -51,10 +52,25 @@ pub fn say(view: &EnvView, said: &Said, pull_is_open: bool, policy: &Policy, now
                 _ => false,
             };
             steps.retain(first);
-            Sayings { steps, wait: Some(due.since(now)) }
+            let due = due.since(now);
+            Sayings { steps, wait: Some(settled.map_or(due, |settled| settled.min(due))) }
         }
-        Some(_) | None => Sayings { steps, wait: None },
+        Some(_) | None => Sayings { steps, wait: settled },
     }
+}
+
+/// A deployment whose creation was not heard of is looked for when the question cannot be on its way any more. Takes
+/// out what is too early, and says how long until the first is not.
+fn until_settled(steps: &mut Vec<Step>, said: &Said, policy: &Policy, now: Timestamp) -> Option<std::time::Duration> {
+    let left = |step: &Step| {
+        let Step::FindDeployment { sha } = step else { return None };
+        let asked_at = said.deployments.iter().find(|made| made.sha == *sha)?.asked_at?;
+        let settled = asked_at.plus(policy.pace.grace);
+        (settled > now).then(|| settled.since(now))
+    };
+    let wait = steps.iter().filter_map(left).min();
+    steps.retain(|step| left(step).is_none());
+    wait
 }
 
 /// The deployment of the wanted commit follows the phase; those of other commits become inactive.

@@ -151,6 +151,19 @@ fn a_deployment_whose_creation_was_not_heard_of_is_found_or_asked_for_again() {
     assert_eq!(heard.deployments, [DeploymentSaid { id: Some(7), ..DeploymentSaid::asked(sha('a')) }]);
 }
 
+#[test]
+fn what_may_still_be_on_its_way_is_not_looked_for() {
+    let view = view(Phase::Building);
+    let mut unheard = said(&view, 0);
+    unheard.doubt(&Step::CreateDeployment { sha: sha('b') }, Timestamp(60_000));
+    let mut policy = policy();
+    policy.pace.grace = Duration::from_mins(5);
+    let early = say(&view, &unheard, true, &policy, Timestamp(60_000));
+    assert_eq!((kinds(&early.steps), early.wait), (vec![], Some(policy.pace.grace)));
+    let late = say(&view, &unheard, true, &policy, Timestamp(60_000).plus(policy.pace.grace));
+    assert_eq!((kinds(&late.steps), late.wait), (vec!["find-deployment"], None));
+}
+
 fn deployment(sha: CommitSha, state: Option<DeploymentState>) -> DeploymentSaid {
     DeploymentSaid { id: Some(7), state, ..DeploymentSaid::asked(sha) }
 }

@@ -208,8 +208,8 @@ impl Truth {
             return Ok(false);
         }
         if facts.draft {
-            // What was running goes to sleep; what was not is not made.
-            let fine = if released { alive == (0, 0) } else { alive == (0, 1) };
+            // What was running goes to sleep, with its database if there was one already; what was not is not made.
+            let fine = if released { alive == (0, 0) } else { alive.0 == 0 };
             return if fine { Ok(!released) } else { Err(says("a draft is neither asleep nor absent")) };
         }
         if alive != (1, 1) {

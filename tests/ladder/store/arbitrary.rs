@@ -62,7 +62,13 @@ pub(super) fn said() -> impl Strategy<Value = Said> {
             comment: comment.map(|(id, digest)| CommentSaid { id, digest }),
             deployments: deployments
                 .into_iter()
-                .map(|(id, sha, state, unsure)| DeploymentSaid { id, sha, state, unsure })
+                .map(|(id, sha, state, unsure)| DeploymentSaid {
+                    id,
+                    sha,
+                    state,
+                    unsure,
+                    asked_at: id.is_none().then_some(Timestamp(5)),
+                })
                 .collect(),
             written_at,
         })
