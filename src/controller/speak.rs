@@ -7,11 +7,11 @@ use super::decide::Known;
 use super::execute::{StepError, finish};
 use super::grounds::Grounds;
 use super::ports::World;
-use crate::domain::ledger::{CommentSaid, Said};
+use crate::domain::ledger::{CommentSaid, DeploymentState, Said};
 use crate::domain::step::Step;
 use crate::forge::{DeploymentStatus, Forge, ForgeErrorKind, RepoRef};
 use crate::report::comment::marker;
-use crate::store::Lease;
+use crate::store::{Lease, StoreError};
 
 /// Does a step that writes on GitHub.
 pub(super) async fn write(
@@ -37,10 +37,31 @@ pub(super) async fn write(
     let begun = world.store.begin(lease, step.kind(), grounds.entry(describe(step)), world.clock.now()).await?;
     let done = converge(&mut pen, known, repo, step, &mut said).await;
     finish(world, begun, done.as_ref().err()).await?;
-    if done.is_ok() {
-        world.store.put_said(lease, &said).await?;
+    let made = done?;
+    match (world.store.put_said(lease, &said).await, made) {
+        (Err(StoreError::Fenced { .. }), Some(id)) => {
+            take_back(world, lease, repo, id).await?;
+            Err(StoreError::Fenced { key: lease.key, fence: lease.fence }.into())
+        }
+        (noted, _) => Ok(noted?),
     }
-    done
+}
+
+/// A deployment was made by one that had stood still in the middle of it and whose lease is another's by now. That one
+/// cannot know of it, so nobody would ever end it: it is ended here, unless it was found meanwhile.
+async fn take_back(world: &World, lease: &Lease, repo: &RepoRef, id: u64) -> Result<(), StepError> {
+    let ledger = world.store.ledger(lease.key).await?;
+    if ledger.is_some_and(|ledger| ledger.said.deployments.iter().any(|made| made.id == Some(id))) {
+        return Ok(());
+    }
+    world.take_write(lease.key).await?.map_err(StepError::Budget)?;
+    let ended = DeploymentStatus {
+        state: DeploymentState::Inactive,
+        description: "made too late".to_owned(),
+        environment_url: None,
+        log_url: None,
+    };
+    Ok(world.forge.set_deployment(repo, id, &ended).await?)
 }
 
 /// The right to write: the first write was paid for before the journal announced it, each further one is paid for
@@ -75,13 +96,14 @@ fn describe(step: &Step) -> serde_json::Value {
     }
 }
 
+/// Makes GitHub show it; the deployment that was made for it, if one was.
 async fn converge(
     pen: &mut Pen<'_>,
     known: &Known,
     repo: &RepoRef,
     step: &Step,
     said: &mut Said,
-) -> Result<(), StepError> {
+) -> Result<Option<u64>, StepError> {
     let world = pen.world;
     match step {
         Step::Comment { body, digest } => {
@@ -92,11 +114,15 @@ async fn converge(
         Step::CreateDeployment { sha } => {
             let payload = known.uid.as_str();
             let found = world.forge.deployments(repo, sha, payload).await?;
-            let id = match found.first() {
-                Some(id) => *id,
-                None => pen.forge().await?.create_deployment(repo, sha, payload).await?,
+            let (id, made) = match found.first() {
+                Some(id) => (*id, None),
+                None => {
+                    let id = pen.forge().await?.create_deployment(repo, sha, payload).await?;
+                    (id, Some(id))
+                }
             };
             said.know(sha, Some(id));
+            return Ok(made);
         }
         Step::SetDeployment { id, state, description, url, log_url } => {
             let status = DeploymentStatus {
@@ -110,7 +136,7 @@ async fn converge(
                 // Deleted by a person: there is nothing left to keep up to date.
                 Err(error) if error.kind == ForgeErrorKind::NotFound => {
                     said.deployments.retain(|made| made.id != Some(*id));
-                    return Ok(());
+                    return Ok(None);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -123,7 +149,7 @@ async fn converge(
         }
         _ => {}
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Brings the one sticky comment to that text: the noted one, else the oldest with our marker, else a new

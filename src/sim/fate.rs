@@ -227,7 +227,11 @@ impl Nerve {
     }
 
     fn raise(&self, signal: Signal) {
-        *self.signals.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
+        let mut waiting = self.signals.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of two calls at the same time one may be its end: whoever died does not merely stand still.
+        if !matches!(*waiting, Some(Signal::Crashed)) {
+            *waiting = Some(signal);
+        }
         self.signals.raised.notify_one();
     }
 }
