@@ -114,15 +114,13 @@ async fn converge(
         Step::CreateDeployment { sha } => {
             let payload = known.uid.as_str();
             let found = world.forge.deployments(repo, sha, payload).await?;
-            let (id, made) = match found.first() {
-                Some(id) => (*id, None),
-                None => {
-                    let id = pen.forge().await?.create_deployment(repo, sha, payload).await?;
-                    (id, Some(id))
-                }
-            };
-            said.know(sha, Some(id));
-            return Ok(made);
+            if let Some(id) = found.first() {
+                said.know(sha, Some(*id));
+            } else {
+                let id = pen.forge().await?.create_deployment(repo, sha, payload).await?;
+                said.know(sha, Some(id));
+                return Ok(Some(id));
+            }
         }
         Step::SetDeployment { id, state, description, url, log_url } => {
             let status = DeploymentStatus {
