@@ -54,7 +54,8 @@ async fn survive(setup: Setup, store: &str) {
     let seed = number("KAGERO_KILLS_SEED").unwrap_or(u64::from(std::process::id()));
     println!("{store}: {kills} kills, seed {seed}");
     let began = Instant::now();
-    let mut rig = Rig::start(setup).await;
+    // A clone that a kill breaks off is an attempt that failed; as many as there are kills may fall into one's clones.
+    let mut rig = Rig::start(setup.with_attempts(kills.saturating_add(3))).await;
     let mut stream =
         Stream { random: SmallRng::seed_from_u64(seed), pulls: BTreeMap::new(), happened: BTreeMap::new() };
     for _ in 0..kills {

@@ -53,6 +53,7 @@ pub struct Setup {
     pub(super) lane: Lane,
     environments: u32,
     builds: u32,
+    attempts: u32,
     base_yml: String,
     pub(super) disk: Option<u64>,
     pub(super) store: Option<String>,
@@ -68,7 +69,15 @@ impl Setup {
     }
 
     fn with_lane(lane: Lane) -> Self {
-        Self { lane, environments: 20, builds: 2, base_yml: kagero_yml(lane, "sh build.sh"), disk: None, store: None }
+        Self {
+            lane,
+            environments: 20,
+            builds: 2,
+            attempts: 3,
+            base_yml: kagero_yml(lane, "sh build.sh"),
+            disk: None,
+            store: None,
+        }
     }
 
     /// `.kagero.yml` on the base branch goes on like this.
@@ -100,6 +109,10 @@ impl Setup {
 
     pub fn with_builds(self, builds: u32) -> Self {
         Self { builds, ..self }
+    }
+
+    pub fn with_attempts(self, attempts: u32) -> Self {
+        Self { attempts, ..self }
     }
 
     /// The repository that it previews.
@@ -157,6 +170,7 @@ path = "golden.sql"
 [limits]
 environments = {environments}
 builds = {builds}
+attempts = {attempts}
 
 [pace]
 busy = "100ms"
@@ -172,6 +186,7 @@ grace = "2s"
             store = self.store.as_ref().map_or("", |_| "\n[store]\nurl = \"file:store-url\"\n"),
             environments = self.environments,
             builds = self.builds,
+            attempts = self.attempts,
         )
     }
 }
