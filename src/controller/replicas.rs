@@ -62,7 +62,10 @@ pub(super) async fn was_overtaken(
     match error {
         StepError::Store(StoreError::NoSeat { .. }) => {
             let holders = world.store.unreleased().await?;
-            memory.seats.correct(holders.into_iter().map(|ledger| ledger.key));
+            // Whoever of them has left meanwhile, and was seen to before it was known to hold a seat, is seen again.
+            for holder in memory.seats.correct(holders.into_iter().map(|ledger| ledger.key)) {
+                memory.queue.wake(holder);
+            }
         }
         StepError::NoTurn => {
             let builders = world.store.builds().await?;

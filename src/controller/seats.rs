@@ -69,14 +69,33 @@ impl Seats {
     }
 
     /// Others were let in by other replicas: these hold seats. Who was let in here and is not among them asks again.
-    pub fn correct(&self, holders: impl IntoIterator<Item = EnvKey>) {
+    /// Returns those who were not known to hold one: they may have left after they were read.
+    #[must_use]
+    pub fn correct(&self, holders: impl IntoIterator<Item = EnvKey>) -> Vec<EnvKey> {
         let mut inner = self.lock();
-        inner.held = holders.into_iter().collect();
+        let before = std::mem::replace(&mut inner.held, holders.into_iter().collect());
         let Inner { held, waiting } = &mut *inner;
         waiting.retain(|key, _| !held.contains(key));
+        held.difference(&before).copied().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{PrNumber, RepoId};
+
+    #[test]
+    fn whoever_is_found_to_hold_a_seat_is_named_once() {
+        let key = |pr| EnvKey { repo: RepoId(1), pr: PrNumber(pr) };
+        let seats = Seats::default();
+        seats.hold(key(1));
+        assert_eq!(seats.leave(key(2)), []);
+        assert_eq!(seats.correct([key(1), key(2)]), [key(2)], "it may have left before it was known to be there");
+        assert_eq!(seats.correct([key(1), key(2)]), []);
     }
 }

@@ -39,9 +39,9 @@ pub(super) async fn write(
     finish(world, begun, done.as_ref().err()).await?;
     let made = done?;
     match (world.store.put_said(lease, &said).await, made) {
-        (Err(StoreError::Fenced { .. }), Some(id)) => {
+        (Err(fenced @ StoreError::Fenced { .. }), Some(id)) => {
             take_back(world, lease, repo, id).await?;
-            Err(StoreError::Fenced { key: lease.key, fence: lease.fence }.into())
+            Err(fenced.into())
         }
         (noted, _) => Ok(noted?),
     }

@@ -193,7 +193,8 @@ fn policy(limits: Limits) -> Policy {
             // What is to be seen without a webhook within a test is seen because a replica was told.
             idle: Duration::from_hours(1),
             comment: Duration::ZERO,
-            grace: Duration::ZERO,
+            // Between a question's note and its effect a listing shows neither.
+            grace: Duration::from_secs(1),
         },
         labels: Labels { on: "preview".to_owned(), off: "preview:off".to_owned() },
         allow: AllowList {
