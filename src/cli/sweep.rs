@@ -106,7 +106,7 @@ fn show(report: &Report) -> anyhow::Result<()> {
         note(&format!("not known: {doubt}"));
     }
     match &report.outcome {
-        Outcome::Clean => note("everything belongs to an environment"),
+        Outcome::Clean => note("everything belongs to an environment or is of use"),
         Outcome::Found if report.applied => {
             note("something belongs to no environment; it is marked, or was taken away");
         }
@@ -136,5 +136,18 @@ fn word(ruling: Ruling) -> &'static str {
         Ruling::Due => "due",
         Ruling::Removed => "removed",
         Ruling::Failed => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_that_sweeps_knows_the_codes() {
+        let unit = include_str!("../../infra/systemd/kagero-sweep.service");
+        assert!(unit.contains(&format!("\nSuccessExitStatus={}\n", Exit::Found.code())), "{unit}");
+        let both = format!("Frozen ({}) and refused ({}) fail", Exit::Frozen.code(), Exit::Refused.code());
+        assert!(unit.contains(&both), "{unit}");
     }
 }
