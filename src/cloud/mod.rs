@@ -25,13 +25,9 @@ pub trait Machines: Send + Sync {
     /// Begins to take a machine away; already gone is success.
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError>;
     /// What there is beside machines: processes and directories that belong to none.
-    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
-        Ok(nothing())
-    }
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError>;
     /// Clears such a thing away; already gone is success.
-    async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
-        Err(unknown(residue))
-    }
+    async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError>;
 }
 
 /// Clones and drops databases.
@@ -45,24 +41,21 @@ pub trait Databases: Send + Sync {
     /// Begins to drop a database; already gone is success.
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError>;
     /// Goldens: those that configured seeds make, and others.
-    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
-        Ok(nothing())
-    }
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError>;
     /// Drops a golden; already gone is success.
-    async fn clear_away(&self, golden: &OwnedResidue) -> Result<(), CloudError> {
-        Err(unknown(golden))
-    }
+    async fn clear_away(&self, golden: &OwnedResidue) -> Result<(), CloudError>;
     /// The addresses that an environment gets: computed, never stored. `None` if this provider does not
     /// hold that database.
     async fn access(&self, database: &DatabaseSpec) -> Result<DatabaseAccess, CloudError>;
 }
 
 /// The listing of a provider that has no such thing.
-fn nothing() -> Listing<Residue> {
+pub fn no_residue() -> Listing<Residue> {
     Listing { items: Vec::new(), complete: true, at: Timestamp::default() }
 }
 
-fn unknown(residue: &OwnedResidue) -> CloudError {
+/// What such a provider answers if it is asked to clear one away.
+pub fn unknown_residue(residue: &OwnedResidue) -> CloudError {
     CloudError {
         class: ErrorClass::Bug,
         what: format!("clearing {} away", residue.name()),

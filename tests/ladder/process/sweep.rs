@@ -111,6 +111,32 @@ async fn what_no_record_knows_goes_after_a_day_and_nothing_else_does() {
 }
 
 #[tokio::test]
+async fn a_process_that_outlived_its_machine_goes_after_a_day() {
+    let mut rig = Rig::start(Setup::sqlite()).await;
+    let living = rig.open("Living", vec![]).await;
+    rig.until_ready(living).await;
+    let machine = rig.machines()[0].replace("-a1", "-a7");
+    let mut left = tokio::process::Command::new("sleep")
+        .arg("300")
+        .env("KAGERO_MACHINE", &machine)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (code, report) = sweep(&rig, &["--apply"]).await;
+    assert_eq!((code, rulings(&report)), (13, vec![("process", Ruling::Wait)]), "{report:?}");
+    rig.kill9_controller();
+    behind_its_back(&rig, &[AGED]).await;
+    let (code, report) = sweep(&rig, &["--apply"]).await;
+    assert_eq!((code, rulings(&report)), (13, vec![("process", Ruling::Removed)]), "{report:?}");
+    tokio::time::timeout(PATIENCE, left.wait()).await.unwrap().unwrap();
+    let (_, said) = kagero(&rig, &["audit", "show"]).await;
+    assert_eq!(said.matches("sweep-process").count(), 1, "{said}");
+    rig.launch().await;
+    rig.until_ready(living).await;
+    rig.finish().await;
+}
+
+#[tokio::test]
 async fn the_guards_of_a_sweep_have_codes_of_their_own() {
     let mut rig = Rig::start(Setup::sqlite()).await;
     let number = rig.open("Guarded", vec![]).await;
