@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use kagero::clock::{Clock, SystemClock};
-use kagero::cloud::{CloudError, DatabaseAccess, Databases, Machines};
+use kagero::cloud::{CloudError, DatabaseAccess, Databases, Machines, no_residue, unknown_residue};
 use kagero::controller::{Agents, Controller, LogLines, LogWanted, Prober, Tuning, World};
 use kagero::domain::assignment::{
     AgentStatus, Assignment, Rollout, RolloutPhase, SandboxLevel, ServiceReport, ServiceState,
@@ -19,8 +19,8 @@ use kagero::domain::id::{
     CommitSha, DatabaseId, EnvKey, EnvUid, HostLabel, InstallId, InstallationId, MachineId, PrNumber, RepoId, RepoName,
 };
 use kagero::domain::ledger::Token;
-use kagero::domain::observed::{Listing, Location, Machine, MachineState, Tags};
-use kagero::domain::owned::Owned;
+use kagero::domain::observed::{Listing, Location, Machine, MachineState, Residue, Tags};
+use kagero::domain::owned::{Owned, OwnedResidue};
 use kagero::domain::policy::{AllowList, Labels, Limits, LinkBase, Pace, Policy};
 use kagero::domain::pull::{PullFacts, PullState};
 use kagero::domain::time::Timestamp;
@@ -167,6 +167,14 @@ impl Machines for Fleet {
         self.machines.lock().unwrap().remove(machine.name());
         Ok(())
     }
+
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
+        Ok(no_residue())
+    }
+
+    async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
+        Err(unknown_residue(residue))
+    }
 }
 
 #[async_trait]
@@ -185,6 +193,14 @@ impl Databases for Fleet {
 
     async fn access(&self, _: &DatabaseSpec) -> Result<DatabaseAccess, CloudError> {
         unreachable!("the configuration asks for no database")
+    }
+
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
+        Ok(no_residue())
+    }
+
+    async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
+        Err(unknown_residue(residue))
     }
 }
 

@@ -96,6 +96,18 @@ pub fn carrying(variable: &str) -> Vec<ProcessRef> {
         .collect()
 }
 
+/// Processes whose environment holds this variable, with its value.
+pub fn carriers(variable: &str) -> Vec<(ProcessRef, String)> {
+    let wanted = format!("{variable}=");
+    all()
+        .filter_map(|stat| {
+            let text = fs::read(format!("/proc/{}/environ", stat.pid)).ok()?;
+            let value = text.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(wanted.as_bytes()))?;
+            Some((ProcessRef::of(stat.pid)?, String::from_utf8(value.to_vec()).ok()?))
+        })
+        .collect()
+}
+
 /// Whether one of these processes holds the socket that listens on the TCP port.
 pub fn listens(port: u16, processes: &[ProcessRef]) -> bool {
     let sockets: HashSet<String> =

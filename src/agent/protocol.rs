@@ -15,7 +15,7 @@ use crate::domain::id::{CommitSha, EnvUid, Generation, ServiceName};
 use crate::domain::time::Timestamp;
 
 pub use super::options::{AgentOptions, GitOptions, LogLimits, SandboxOptions, SupervisionPace};
-pub use super::process::{ProcessRef, carrying, descendants};
+pub use super::process::{ProcessRef, carriers, carrying, descendants};
 pub use super::removal::remove_tree;
 pub use super::signature::ControllerKey;
 
@@ -43,7 +43,7 @@ pub const SIGNATURE_HEADER: &str = "kagero-signature";
 pub const OPTIONS_FILE: &str = "agent.json";
 /// File in a machine's directory that tells where the agent listens: an [`AddressFile`].
 pub const ADDRESS_FILE: &str = "agent.addr";
-/// Environment variable that everything below an agent starts with; its value is the machine's directory.
+/// Environment variable that a machine's agent and everything below it start with; its value is the machine's directory.
 pub const MACHINE_VARIABLE: &str = "KAGERO_MACHINE";
 
 /// Name of the event that ends a log that is not followed.

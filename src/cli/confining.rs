@@ -14,8 +14,8 @@ use crate::agent::sandbox::{ProbeReport, TooWeak, probe};
 use crate::cloud::{CloudError, ErrorClass, Machines};
 use crate::domain::id::MachineId;
 use crate::domain::ledger::Token;
-use crate::domain::observed::{Listing, Machine, Tags};
-use crate::domain::owned::Owned;
+use crate::domain::observed::{Listing, Machine, Residue, Tags};
+use crate::domain::owned::{Owned, OwnedResidue};
 
 /// See the module's documentation.
 pub struct Confining<M> {
@@ -80,5 +80,13 @@ impl<M: Machines> Machines for Confining<M> {
 
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
         self.machines.terminate(machine).await
+    }
+
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
+        self.machines.residue().await
+    }
+
+    async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
+        self.machines.clear_away(residue).await
     }
 }

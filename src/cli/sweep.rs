@@ -106,7 +106,7 @@ fn show(report: &Report) -> anyhow::Result<()> {
         note(&format!("not known: {doubt}"));
     }
     match &report.outcome {
-        Outcome::Clean => note("everything belongs to an environment"),
+        Outcome::Clean => note("everything belongs to an environment or is of use"),
         Outcome::Found if report.applied => {
             note("something belongs to no environment; it is marked, or was taken away");
         }

@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::{DatabaseId, MachineId};
 use crate::domain::ledger::Token;
-use crate::domain::observed::{Database, Listing, Machine, Tags};
-use crate::domain::owned::Owned;
+use crate::domain::observed::{Database, Listing, Machine, Residue, Tags};
+use crate::domain::owned::{Owned, OwnedResidue};
+use crate::domain::time::Timestamp;
 
 /// Makes and removes machines, each with a running agent.
 #[async_trait]
@@ -23,6 +24,10 @@ pub trait Machines: Send + Sync {
     async fn launch(&self, token: &Token, attempt: u32, tags: &Tags) -> Result<MachineId, CloudError>;
     /// Begins to take a machine away; already gone is success.
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError>;
+    /// What there is beside machines: processes and directories that belong to none.
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError>;
+    /// Clears such a thing away; already gone is success.
+    async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError>;
 }
 
 /// Clones and drops databases.
@@ -35,9 +40,27 @@ pub trait Databases: Send + Sync {
     async fn prepare(&self, tags: &Tags, database: &DatabaseSpec) -> Result<DatabaseId, CloudError>;
     /// Begins to drop a database; already gone is success.
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError>;
+    /// Goldens: those that configured seeds make, and others.
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError>;
+    /// Drops a golden; already gone is success.
+    async fn clear_away(&self, golden: &OwnedResidue) -> Result<(), CloudError>;
     /// The addresses that an environment gets: computed, never stored. `None` if this provider does not
     /// hold that database.
     async fn access(&self, database: &DatabaseSpec) -> Result<DatabaseAccess, CloudError>;
+}
+
+/// The listing of a provider that has no such thing.
+pub fn no_residue() -> Listing<Residue> {
+    Listing { items: Vec::new(), complete: true, at: Timestamp::default() }
+}
+
+/// What such a provider answers if it is asked to clear one away.
+pub fn unknown_residue(residue: &OwnedResidue) -> CloudError {
+    CloudError {
+        class: ErrorClass::Bug,
+        what: format!("clearing {} away", residue.name()),
+        why: "this provider has listed no such thing".to_owned(),
+    }
 }
 
 /// Database addresses with their passwords. No `Debug`, so that it cannot be logged.

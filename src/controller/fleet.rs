@@ -75,7 +75,7 @@ fn tell(what: &str, before: Option<&CloudError>, error: Option<&CloudError>) {
     }
 }
 
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     what: &str,
     listing: impl Future<Output = Result<Listing<T>, CloudError>>,
 ) -> Result<Listing<T>, CloudError> {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::execute;
+use super::fleet::in_time;
 use super::ports::World;
 use super::state::Memory;
 use crate::cloud::CloudError;
@@ -20,7 +21,7 @@ use crate::domain::brake::{Brake, BrakeKind, SetBy};
 use crate::domain::id::EnvKey;
 use crate::domain::ledger::Ledger;
 use crate::domain::mark::{Mark, Subject};
-use crate::domain::owned::{Orphan, Refusal, prove_orphan_database, prove_orphan_machine};
+use crate::domain::owned::{Orphan, Refusal, prove_orphan_database, prove_orphan_machine, prove_residue};
 use crate::domain::policy::Policy;
 use crate::domain::time::Timestamp;
 use crate::plan::sweep::{
@@ -146,8 +147,7 @@ impl Sweep<'_> {
         let gate = before(&inventory, &known, &past, &self.policy, now);
         known.wanted = self.ask(&inventory, &known.ledgers, &marks, now).await?;
         let mut verdicts = judge(&inventory, &known, &marks, &self.policy, now);
-        let doubts = [&inventory.machines.as_ref().err(), &inventory.databases.as_ref().err()];
-        let doubts = doubts.into_iter().flatten().map(|why| (*why).clone()).collect();
+        let doubts = inventory.doubts();
         let mut outcome = match &gate {
             Gate::Refused(why) => Outcome::Refused(why.clone()),
             Gate::Frozen(why) => Outcome::Frozen(why.clone()),
@@ -173,10 +173,17 @@ impl Sweep<'_> {
     }
 
     async fn list(&self) -> Inventory {
-        let snapshot = self.memory.fleet.snapshot(self.world.clock.now(), Duration::ZERO).await;
+        let world = self.world;
+        let (snapshot, beside, goldens) = tokio::join!(
+            self.memory.fleet.snapshot(world.clock.now(), Duration::ZERO),
+            in_time("what is beside the machines", world.machines.residue()),
+            in_time("goldens", world.databases.residue()),
+        );
         Inventory {
             machines: snapshot.machines.clone().map_err(|error| error.to_string()),
             databases: snapshot.databases.clone().map_err(|error| error.to_string()),
+            beside: beside.map_err(|error| error.to_string()),
+            goldens: goldens.map_err(|error| error.to_string()),
         }
     }
 
@@ -190,7 +197,7 @@ impl Sweep<'_> {
         now: Timestamp,
     ) -> Result<BTreeMap<EnvKey, Wanted>, StoreError> {
         let old = |mark: &&Mark| now.since(mark.first_at) >= crate::domain::owned::ORPHAN_AGE;
-        let old: BTreeSet<EnvKey> = marks.iter().filter(old).map(|mark| mark.tags.key).collect();
+        let old: BTreeSet<EnvKey> = marks.iter().filter(old).filter_map(|mark| Some(mark.tags.as_ref()?.key)).collect();
         let mut answers = BTreeMap::new();
         for key in questionable(inventory, ledgers, &self.policy) {
             let readings = self.world.store.readings(key).await?;
@@ -238,7 +245,7 @@ impl Sweep<'_> {
                 fresh = self.list().await;
                 listed_at = now;
             }
-            let (ruling, why) = match self.remove_one(&fresh, verdict).await {
+            let (ruling, why) = match self.remove_one(&lease, &fresh, verdict).await {
                 Ok(()) => (Ruling::Removed, None),
                 Err(Removal::Spared(why)) => (Ruling::Wait, Some(why)),
                 Err(Removal::Failed(why)) => (Ruling::Failed, Some(why)),
@@ -252,9 +259,11 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    async fn remove_one(&self, fresh: &Inventory, verdict: &Verdict) -> Result<(), Removal> {
+    async fn remove_one(&self, sweeping: &Lease, fresh: &Inventory, verdict: &Verdict) -> Result<(), Removal> {
         let Some(mark) = &verdict.mark else { return Err(Removal::Spared("it carries no mark".to_owned())) };
-        let key = mark.tags.key;
+        let Some(key) = mark.tags.as_ref().map(|tags| tags.key) else {
+            return self.clear_away(sweeping, fresh, verdict.owner, mark).await;
+        };
         let now = self.world.clock.now();
         let store = &self.world.store;
         let Some(lease) = store.acquire(key, &self.world.holder, Duration::from_mins(1), now).await? else {
@@ -273,9 +282,7 @@ impl Sweep<'_> {
             return Err(Removal::Spared(brake.to_string()));
         }
         let orphan = Orphan { install: &self.policy.install, record: record.as_ref(), mark, now };
-        let gone = || Removal::Spared("it was not there any more when it was looked at again".to_owned());
-        let detail = serde_json::json!({"subject": mark.subject, "evidence": mark.tags, "marked_at": mark.first_at,
-            "sightings": mark.sightings});
+        let detail = detail(mark);
         match &mark.subject {
             Subject::Machine(id) => {
                 let listing = fresh.machines.as_ref().map_err(|why| Removal::Spared(why.clone()))?;
@@ -293,8 +300,45 @@ impl Sweep<'_> {
                 let begun = store.begin(lease, "sweep-database", detail, now).await?;
                 finish(world, begun, world.databases.delete(&owned).await).await
             }
+            Subject::Process(_) | Subject::Directory(_) | Subject::Golden(_) => Err(gone()),
         }
     }
+
+    /// Clears away what is no environment's, under the lease of the sweep itself.
+    async fn clear_away(
+        &self,
+        sweeping: &Lease,
+        fresh: &Inventory,
+        owner: Option<EnvKey>,
+        mark: &Mark,
+    ) -> Result<(), Removal> {
+        let (world, store) = (self.world, &self.world.store);
+        let now = world.clock.now();
+        let key = owner.unwrap_or(EnvKey::SWEEP);
+        if let Some(brake) = store.brakes(now).await?.into_iter().find(|brake| brake.concerns(key)) {
+            return Err(Removal::Spared(brake.to_string()));
+        }
+        let is_golden = matches!(mark.subject, Subject::Golden(_));
+        let listing = if is_golden { &fresh.goldens } else { &fresh.beside };
+        let listing = listing.as_ref().map_err(|why| Removal::Spared(why.clone()))?;
+        let residue = listing.items.iter().find(|residue| residue.subject == mark.subject).ok_or_else(gone)?;
+        let owned = prove_residue(residue, &self.policy.install, mark, &self.policy.allow, now)?;
+        store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
+        let begun = store.begin(sweeping, &format!("sweep-{}", mark.subject.kind()), detail(mark), now).await?;
+        let done =
+            if is_golden { world.databases.clear_away(&owned).await } else { world.machines.clear_away(&owned).await };
+        finish(world, begun, done).await
+    }
+}
+
+fn gone() -> Removal {
+    Removal::Spared("it was not there any more when it was looked at again".to_owned())
+}
+
+/// What the journal says of a removal.
+fn detail(mark: &Mark) -> serde_json::Value {
+    serde_json::json!({"subject": mark.subject, "evidence": mark.tags, "marked_at": mark.first_at,
+        "sightings": mark.sightings})
 }
 
 async fn finish(world: &World, begun: crate::store::JournalId, done: Result<(), CloudError>) -> Result<(), Removal> {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{DatabaseId, MachineId};
+use super::id::{DatabaseId, MachineId, ResidueId};
 use super::observed::Tags;
 use super::time::Timestamp;
 
@@ -16,14 +16,23 @@ pub enum Subject {
     Machine(MachineId),
     /// A database.
     Database(DatabaseId),
+    /// A process outside every machine.
+    Process(ResidueId),
+    /// A directory among the machines' that is none.
+    Directory(ResidueId),
+    /// A golden.
+    Golden(ResidueId),
 }
 
 impl Subject {
-    /// `machine` or `database`.
+    /// `machine`, `database`, `process`, `directory` or `golden`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Machine(_) => "machine",
             Self::Database(_) => "database",
+            Self::Process(_) => "process",
+            Self::Directory(_) => "directory",
+            Self::Golden(_) => "golden",
         }
     }
 
@@ -32,6 +41,7 @@ impl Subject {
         match self {
             Self::Machine(id) => id.as_str(),
             Self::Database(id) => id.as_str(),
+            Self::Process(id) | Self::Directory(id) | Self::Golden(id) => id.as_str(),
         }
     }
 }
@@ -41,8 +51,9 @@ impl Subject {
 pub struct Mark {
     /// What it stands on.
     pub subject: Subject,
-    /// Whose it says it is. With other tags it is another thing, and a new mark.
-    pub tags: Tags,
+    /// Whose it says it is. With other tags it is another thing, and a new mark. `None`: no environment's, and its id
+    /// says all of what it is.
+    pub tags: Option<Tags>,
     /// The first sweep that saw it.
     pub first_at: Timestamp,
     /// The last sweep that saw it.
@@ -53,8 +64,8 @@ pub struct Mark {
 
 impl Mark {
     /// The first mark on something.
-    pub fn begin(subject: Subject, tags: Tags, now: Timestamp) -> Self {
-        Self { subject, tags, first_at: now, last_at: now, sightings: 1 }
+    pub fn begin(subject: Subject, tags: impl Into<Option<Tags>>, now: Timestamp) -> Self {
+        Self { subject, tags: tags.into(), first_at: now, last_at: now, sightings: 1 }
     }
 
     /// It was seen once more.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::assignment::AgentStatus;
 use super::id::{DatabaseId, EnvKey, EnvUid, Generation, InstallId, MachineId};
+use super::mark::Subject;
 use super::seen::Seen;
 use super::time::Timestamp;
 
@@ -106,6 +107,35 @@ pub enum DatabaseState {
     Failed(String),
     /// Being dropped.
     Dropping,
+}
+
+/// Something of a provider that is neither machine nor database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Residue {
+    /// What it is, with an id that another one never has.
+    pub subject: Subject,
+    /// Its name, which begins with the installation's prefix.
+    pub name: String,
+    /// Whose its marker says it is; `None` where nothing can be read: then it is never touched.
+    pub install: Option<InstallId>,
+    /// The environment that it was made for, where there was one.
+    pub uid: Option<EnvUid>,
+    /// What it is good for, or was.
+    pub state: ResidueState,
+    /// Where it is.
+    pub location: Location,
+    /// When this was read.
+    pub read_at: Timestamp,
+}
+
+/// Whether something is still of use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResidueState {
+    /// It is; what for.
+    Used(String),
+    /// Nothing uses it; why not.
+    Unused(String),
 }
 
 /// The outcome of listing a whole fleet.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::id::{DatabaseId, EnvUid, Generation, InstallId, MachineId};
 use super::ledger::{Ledger, Standing};
 use super::mark::{Mark, Subject};
-use super::observed::{Database, Location, Machine, Tags};
+use super::observed::{Database, Location, Machine, Residue, ResidueState, Tags};
 use super::policy::AllowList;
 use super::time::Timestamp;
 
@@ -23,16 +23,19 @@ pub const ORPHAN_AGE: Duration = Duration::from_hours(24);
 /// How many sweeps have to have seen an orphan (I1).
 pub const ORPHAN_SIGHTINGS: u32 = 3;
 
-/// An id that was proven to be ours to destroy.
+/// An id that was proven to be ours to destroy, and whose it is: an environment's, if nothing else is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owned<T> {
+pub struct Owned<T, O = Tags> {
     id: T,
     name: String,
-    tags: Tags,
+    tags: O,
     read_at: Timestamp,
 }
 
-impl<T> Owned<T> {
+/// Permission to clear away what is no environment's.
+pub type OwnedResidue = Owned<Subject, InstallId>;
+
+impl<T, O> Owned<T, O> {
     /// The provider's id.
     pub fn id(&self) -> &T {
         &self.id
@@ -44,7 +47,7 @@ impl<T> Owned<T> {
     }
 
     /// Whom it belongs to.
-    pub fn tags(&self) -> &Tags {
+    pub fn tags(&self) -> &O {
         &self.tags
     }
 
@@ -116,6 +119,14 @@ pub enum Refusal {
         name: String,
         /// Whose it is.
         uid: EnvUid,
+    },
+    /// Something uses it.
+    #[error("{name} is of use: {by}")]
+    Used {
+        /// The resource.
+        name: String,
+        /// What for.
+        by: String,
     },
     /// The mark is not on this.
     #[error("{name} does not carry the mark that it is to be taken away for")]
@@ -236,6 +247,35 @@ pub fn prove_orphan_database(
     prove_database(database, claim, allow)
 }
 
+/// Permission to clear away what is neither machine nor database: it carries our marker, has our prefix and place, nothing
+/// uses it, and an old mark stands on it.
+pub fn prove_residue(
+    residue: &Residue,
+    install: &InstallId,
+    mark: &Mark,
+    allow: &AllowList,
+    now: Timestamp,
+) -> Result<OwnedResidue, Refusal> {
+    let name = residue.name.clone();
+    let Some(found) = residue.install.clone() else { return Err(Refusal::Untagged { name }) };
+    if found != *install {
+        return Err(Refusal::OtherInstall { name, found, ours: install.clone() });
+    }
+    let prefix = match residue.subject {
+        Subject::Machine(_) | Subject::Process(_) | Subject::Directory(_) => name_prefix(install, '-'),
+        Subject::Database(_) | Subject::Golden(_) => name_prefix(install, '_'),
+    };
+    check_place(&name, &residue.location, allow, &prefix)?;
+    if let ResidueState::Used(by) = &residue.state {
+        return Err(Refusal::Used { name, by: by.clone() });
+    }
+    if mark.subject != residue.subject || mark.tags.is_some() {
+        return Err(Refusal::Unmarked { name });
+    }
+    check_age(&name, mark, mark.first_at, residue.read_at, now)?;
+    Ok(Owned { id: residue.subject.clone(), name, tags: found, read_at: residue.read_at })
+}
+
 /// What an orphan may be compared with: its own tags, if the record leaves it to the sweep and the mark is old enough.
 fn check_mark<'a>(
     name: &str,
@@ -247,26 +287,32 @@ fn check_mark<'a>(
     let Orphan { install, record, mark, now } = orphan;
     let name = name.to_owned();
     let Some(tags) = tags else { return Err(Refusal::Untagged { name }) };
-    if mark.subject != *subject || mark.tags != *tags {
+    let Some(marked) = mark.tags.as_ref().filter(|marked| *marked == tags && mark.subject == *subject) else {
         return Err(Refusal::Unmarked { name });
-    }
+    };
     let (generation, closed_at) = match record {
-        None => (mark.tags.generation, mark.first_at),
-        Some(record) if record.uid != mark.tags.uid => return Err(Refusal::Unmarked { name }),
+        None => (marked.generation, mark.first_at),
+        Some(record) if record.uid != marked.uid => return Err(Refusal::Unmarked { name }),
         Some(record) => match record.standing {
             Standing::Released(at) => (record.generation, at),
             Standing::Live | Standing::Leaving(_) => return Err(Refusal::Claimed { name, uid: record.uid.clone() }),
         },
     };
     // Whatever was seen before its environment was closed says nothing of an orphan.
-    let age = now.since(mark.first_at.max(closed_at));
+    check_age(&name, mark, mark.first_at.max(closed_at), read_at, now)?;
+    Ok(Claim { install, uid: &marked.uid, generation })
+}
+
+/// A mark that is old enough, on a description that is young enough.
+fn check_age(name: &str, mark: &Mark, since: Timestamp, read_at: Timestamp, now: Timestamp) -> Result<(), Refusal> {
+    let (name, age) = (name.to_owned(), now.since(since));
     if age < ORPHAN_AGE || mark.sightings < ORPHAN_SIGHTINGS {
         return Err(Refusal::YoungMark { name, age, sightings: mark.sightings });
     }
     if now.since(read_at) > EVIDENCE_LIFETIME {
         return Err(Refusal::Stale { name });
     }
-    Ok(Claim { install, uid: &mark.tags.uid, generation })
+    Ok(())
 }
 
 fn check(
@@ -288,6 +334,12 @@ fn check(
     if tags.generation > claim.generation {
         return Err(Refusal::FutureGeneration { name, found: tags.generation, known: claim.generation });
     }
+    check_place(&name, location, allow, prefix)?;
+    Ok(tags.clone())
+}
+
+fn check_place(name: &str, location: &Location, allow: &AllowList, prefix: &str) -> Result<(), Refusal> {
+    let name = name.to_owned();
     if !name.starts_with(prefix) {
         return Err(Refusal::Name { name, prefix: prefix.to_owned() });
     }
@@ -301,5 +353,5 @@ fn check(
             return Err(Refusal::Place { name, place: place.clone() });
         }
     }
-    Ok(tags.clone())
+    Ok(())
 }

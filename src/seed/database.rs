@@ -119,6 +119,11 @@ pub fn begin_drop(name: &str, sign: &Sign) -> Sql {
     Sql::all([sign_with(name, sign), close(name)])
 }
 
+/// Makes a golden droppable.
+pub fn no_template(name: &str) -> Sql {
+    Sql::new(format!("ALTER DATABASE {} IS_TEMPLATE false", ident(name)))
+}
+
 /// Drops a database, ending what sessions are left.
 pub fn drop(name: &str) -> Sql {
     Sql::new(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(name)))

@@ -3,5 +3,6 @@
 mod failures;
 mod isolation;
 mod machines;
+mod residue;
 mod rollouts;
 mod site;

@@ -8,14 +8,14 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use kagero::clock::{Clock as _, SystemClock};
 use kagero::cloud::local::databases::{SqliteConfig, SqliteDatabases};
-use kagero::cloud::{CloudError, Machines};
+use kagero::cloud::{CloudError, Machines, no_residue, unknown_residue};
 use kagero::config::load_server;
 use kagero::controller::{Agents, Controller, LogLines, LogWanted, Prober, Tuning, World};
 use kagero::domain::assignment::{AgentStatus, Assignment};
 use kagero::domain::id::{EnvUid, HostLabel, MachineId};
 use kagero::domain::ledger::Token;
-use kagero::domain::observed::{Listing, Machine, Tags};
-use kagero::domain::owned::Owned;
+use kagero::domain::observed::{Listing, Machine, Residue, Tags};
+use kagero::domain::owned::{Owned, OwnedResidue};
 use kagero::forge::budget::WriteLimits;
 use kagero::gateway::RouteTable;
 use kagero::store::Store;
@@ -45,6 +45,14 @@ impl Machines for Trapdoor {
 
     async fn terminate(&self, _: &Owned<MachineId>) -> Result<(), CloudError> {
         Ok(())
+    }
+
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
+        Ok(no_residue())
+    }
+
+    async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
+        Err(unknown_residue(residue))
     }
 }
 

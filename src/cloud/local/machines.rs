@@ -7,6 +7,7 @@
 
 mod record;
 mod removal;
+mod residue;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -21,18 +22,21 @@ use tokio::process::Command;
 
 use self::record::{Life, Record, Room};
 use crate::agent::protocol::{
-    AgentOptions, ControllerKey, GitOptions, LogLimits, ProcessRef, SandboxOptions, SupervisionPace, write_atomically,
+    AgentOptions, ControllerKey, GitOptions, LogLimits, MACHINE_VARIABLE, ProcessRef, SandboxOptions, SupervisionPace,
+    write_atomically,
 };
 use crate::clock::Clock;
 use crate::cloud::{CloudError, ErrorClass, Machines};
 use crate::domain::id::{InstallId, MachineId};
 use crate::domain::ledger::Token;
-use crate::domain::observed::{Listing, Location, Machine, MachineState, Tags};
-use crate::domain::owned::{Owned, name_prefix};
+use crate::domain::observed::{Listing, Location, Machine, MachineState, Residue, Tags};
+use crate::domain::owned::{Owned, OwnedResidue, name_prefix};
 use crate::domain::time::Timestamp;
 
 /// A machine without a process is being made if it is younger than this, and dead if it is older.
 const BIRTH: Duration = Duration::from_secs(30);
+/// The only file among the machines' directories.
+const LOCK_FILE: &str = ".lock";
 /// The agent's own log is begun anew when it has grown beyond this.
 const AGENT_LOG_BYTES: u64 = 1 << 20;
 /// Variables that an agent inherits; all others may hold the controller's secrets.
@@ -152,6 +156,21 @@ impl Machines for LocalMachines {
         }
         self.inner.begin_removal(room).map_err(|error| failed(what, &error))
     }
+
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
+        let inner = Arc::clone(&self.inner);
+        blocking("listing what is beside the machines", move || inner.residue()).await
+    }
+
+    async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
+        let what = format!("clearing {} away", residue.name());
+        if !residue.is_fresh(self.inner.clock.now()) {
+            let why = "the evidence that it is ours is more than a minute old; list again".to_owned();
+            return Err(CloudError { class: ErrorClass::Retry, what, why });
+        }
+        let (inner, residue) = (Arc::clone(&self.inner), residue.clone());
+        blocking(&what.clone(), move || inner.clear_away(&residue).map_err(|error| failed(what, &error))).await
+    }
 }
 
 impl Inner {
@@ -182,6 +201,13 @@ impl Inner {
         }
         rooms.sort_by(|a, b| a.name().cmp(b.name()));
         Ok(rooms)
+    }
+
+    /// Held while machines are made, and while what is beside them is cleared away.
+    fn lock(&self) -> io::Result<File> {
+        let lock = File::create(self.state.join(record::ROOMS_DIR).join(LOCK_FILE))?;
+        lock.lock()?;
+        Ok(lock)
     }
 
     fn find(&self, name: &str) -> Option<Room> {
@@ -229,8 +255,7 @@ impl Inner {
         let told = |class, why: String| CloudError { class, what: what.to_owned(), why };
         let fail = |error: io::Error| failed(what.to_owned(), &error);
         let rooms = self.state.join(record::ROOMS_DIR);
-        let lock = File::create(rooms.join(".lock")).map_err(fail)?;
-        lock.lock().map_err(fail)?;
+        let _alone = self.lock().map_err(fail)?;
         for room in self.rooms().map_err(fail)? {
             if room.is_unborn() {
                 room.clear_away().map_err(fail)?;
@@ -277,6 +302,7 @@ impl Inner {
         for name in INHERITED {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
+        command.env(MACHINE_VARIABLE, room.path());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut child = command.spawn()?;
         let process = child.id().and_then(|pid| ProcessRef::of(pid.try_into().ok()?));

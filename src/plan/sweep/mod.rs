@@ -9,6 +9,7 @@
 //! Must not know: who asked for the sweep.
 
 mod guard;
+mod residue;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,7 +20,7 @@ use crate::domain::brake::{Brake, BrakeKind};
 use crate::domain::id::{EnvKey, EnvUid};
 use crate::domain::ledger::{Ledger, Standing};
 use crate::domain::mark::{Mark, Subject};
-use crate::domain::observed::{Database, DatabaseState, Listing, Location, Machine, MachineState, Tags};
+use crate::domain::observed::{Database, DatabaseState, Listing, Location, Machine, MachineState, Residue, Tags};
 use crate::domain::owned::{Orphan, Refusal, prove_orphan_database, prove_orphan_machine};
 use crate::domain::policy::Policy;
 use crate::domain::time::Timestamp;
@@ -34,6 +35,10 @@ pub struct Inventory {
     pub machines: Result<Listing<Machine>, String>,
     /// Databases, or why they could not be listed.
     pub databases: Result<Listing<Database>, String>,
+    /// Processes and directories beside the machines, or why they could not be listed.
+    pub beside: Result<Listing<Residue>, String>,
+    /// Goldens, or why they could not be listed.
+    pub goldens: Result<Listing<Residue>, String>,
 }
 
 /// What the records say.
@@ -153,7 +158,16 @@ impl Inventory {
         match subject {
             Subject::Machine(_) => self.machines.as_ref().is_ok_and(|listing| listing.complete),
             Subject::Database(_) => self.databases.as_ref().is_ok_and(|listing| listing.complete),
+            Subject::Process(_) | Subject::Directory(_) => self.beside.as_ref().is_ok_and(|listing| listing.complete),
+            Subject::Golden(_) => self.goldens.as_ref().is_ok_and(|listing| listing.complete),
         }
+    }
+
+    /// What could not be listed, and why.
+    pub fn doubts(&self) -> Vec<String> {
+        let failed = [self.machines.as_ref().err(), self.databases.as_ref().err()];
+        let others = [self.beside.as_ref().err(), self.goldens.as_ref().err()];
+        failed.into_iter().chain(others).flatten().cloned().collect()
     }
 }
 
@@ -176,7 +190,8 @@ pub fn judge(inventory: &Inventory, known: &Known, marks: &[Mark], policy: &Poli
         marks: marks.iter().map(|mark| (&mark.subject, mark)).collect(),
         housed: inventory.housed(policy),
     };
-    inventory.things().map(|thing| court.verdict(thing)).collect()
+    let things = inventory.things().map(|thing| court.verdict(thing));
+    things.chain(inventory.residue().map(|residue| court.verdict_on_residue(residue))).collect()
 }
 
 struct Court<'a> {
@@ -195,7 +210,7 @@ impl Court<'_> {
         let (ruling, why, mark) = match self.orphan(thing) {
             Err((ruling, why)) => (ruling, why, None),
             Ok(tags) => {
-                let before = self.marks.get(&subject).filter(|mark| mark.tags == *tags);
+                let before = self.marks.get(&subject).filter(|mark| mark.tags.as_ref() == Some(tags));
                 let mark = if self.inventory.is_whole(&subject) {
                     Some(before.map_or_else(
                         || Mark::begin(subject.clone(), tags.clone(), self.now),
@@ -236,8 +251,12 @@ impl Court<'_> {
             Some((_, Standing::Released(_))) | None => {}
         }
         // Place and name are what no mark and no time can mend.
-        let proof =
-            Orphan { install: &self.policy.install, record: record.copied(), mark: &ripe(thing, tags), now: self.now };
+        let proof = Orphan {
+            install: &self.policy.install,
+            record: record.copied(),
+            mark: &ripe(thing.subject(), Some(tags.clone())),
+            now: self.now,
+        };
         match thing.prove(proof, self.policy) {
             Err(refusal @ (Refusal::Name { .. } | Refusal::Place { .. })) => Err(foreign(refusal.to_string())),
             _ => match self.known.wanted.get(&tags.key) {
@@ -291,12 +310,8 @@ impl Court<'_> {
 }
 
 /// A mark as old as can be, to ask what else would be in the way.
-fn ripe(thing: Thing<'_>, tags: &Tags) -> Mark {
-    Mark {
-        first_at: Timestamp::default(),
-        sightings: u32::MAX,
-        ..Mark::begin(thing.subject(), tags.clone(), Timestamp::default())
-    }
+fn ripe(subject: Subject, tags: Option<Tags>) -> Mark {
+    Mark { first_at: Timestamp::default(), sightings: u32::MAX, ..Mark::begin(subject, tags, Timestamp::default()) }
 }
 
 /// Marks that nothing carries any more: what they stood on is claimed, spared, or has not been seen for as long as

@@ -1,5 +1,7 @@
 //! Tables of verdicts: most of them on what is not to go.
 
+mod residue;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -71,6 +73,16 @@ fn listing<T>(items: Vec<T>) -> Listing<T> {
     Listing { items, complete: true, at: NOW }
 }
 
+/// Nothing anywhere.
+fn nothing() -> Inventory {
+    Inventory {
+        machines: Ok(listing(vec![])),
+        databases: Ok(listing(vec![])),
+        beside: Ok(listing(vec![])),
+        goldens: Ok(listing(vec![])),
+    }
+}
+
 /// One way to spoil a case.
 type Spoil = fn(&mut Case);
 
@@ -93,7 +105,7 @@ impl Case {
             ..Mark::begin(Subject::Machine(machine(1).id), tags(1), NOW)
         };
         Self {
-            inventory: Inventory { machines: Ok(listing(vec![machine(1)])), databases: Ok(listing(vec![])) },
+            inventory: Inventory { machines: Ok(listing(vec![machine(1)])), ..nothing() },
             known: Known {
                 wanted: BTreeMap::from([(key(1), Wanted::No("its pull request is closed".into()))]),
                 ..Known::default()
@@ -113,7 +125,7 @@ impl Case {
     /// The same for a database.
     fn of_database(change: impl FnOnce(&mut Self)) -> Self {
         Self::but(|case| {
-            case.inventory = Inventory { machines: Ok(listing(vec![])), databases: Ok(listing(vec![database(1)])) };
+            case.inventory = Inventory { databases: Ok(listing(vec![database(1)])), ..nothing() };
             case.marks[0].subject = Subject::Database(database(1).id);
             change(case);
         })
@@ -207,7 +219,7 @@ fn the_young_and_the_rarely_seen_wait() {
         }),
         ("in 2 sweeps", |case| case.marks[0].sightings = 1),
         // The same id with other tags is another thing.
-        ("in 1 sweeps", |case| case.marks[0].tags.generation = Generation(1)),
+        ("in 1 sweeps", |case| case.marks[0].tags.as_mut().unwrap().generation = Generation(1)),
         ("in 1 sweeps", |case| case.marks[0].subject = Subject::Machine(machine(2).id)),
         // A mark from before its environment was closed says nothing.
         ("orphan for 2 h in 3 sweeps", |case| {
@@ -326,7 +338,7 @@ fn a_sweep_with_the_wrong_eyes_is_refused() {
     });
     assert_eq!(beside.gate(), Gate::Open);
     let blind = Case::but(|case| {
-        case.inventory = Inventory { machines: Err("a".into()), databases: Err("b".into()) };
+        case.inventory = Inventory { machines: Err("a".into()), databases: Err("b".into()), ..nothing() };
     });
     assert!(refused(&blind).contains("nothing can be listed"));
 }
@@ -386,7 +398,7 @@ fn too_many_at_once_are_a_breach() {
             case.known.wanted = (1..=due).map(|pr| (key(pr), Wanted::No("closed".into()))).collect();
             let mark = case.marks[0].clone();
             case.marks = (1..=due)
-                .map(|pr| Mark { subject: Subject::Machine(machine(pr).id), tags: tags(pr), ..mark.clone() })
+                .map(|pr| Mark { subject: Subject::Machine(machine(pr).id), tags: Some(tags(pr)), ..mark.clone() })
                 .collect();
         });
         case.verdicts()

@@ -8,11 +8,11 @@ use super::super::fate::{Call, Nerve};
 use super::region::{DatabaseParts, Life, Region, Resource};
 use super::{Cloud, error, staging, trouble};
 use crate::clock::Clock;
-use crate::cloud::{CloudError, DatabaseAccess, Databases, ErrorClass};
+use crate::cloud::{CloudError, DatabaseAccess, Databases, ErrorClass, no_residue, unknown_residue};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::{DatabaseId, InstallId};
-use crate::domain::observed::{Database, DatabaseState, Listing, Tags};
-use crate::domain::owned::Owned;
+use crate::domain::observed::{Database, DatabaseState, Listing, Residue, Tags};
+use crate::domain::owned::{Owned, OwnedResidue};
 use crate::domain::time::Timestamp;
 
 /// One controller's view of the databases.
@@ -135,6 +135,14 @@ impl Databases for SimDatabases {
         }
         let done = self.nerve.call(Call::DeleteDatabase, || self.cloud.region().delete(database.name())).await;
         done.map_err(|kind| trouble(what, kind))?
+    }
+
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
+        Ok(no_residue())
+    }
+
+    async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
+        Err(unknown_residue(residue))
     }
 
     async fn access(&self, database: &DatabaseSpec) -> Result<DatabaseAccess, CloudError> {

@@ -11,7 +11,7 @@ use super::super::fate::{Call, Nerve, Trouble};
 use super::region::{Life, MachineParts, Region, Resource};
 use super::{Cloud, error, staging, trouble};
 use crate::clock::Clock;
-use crate::cloud::{CloudError, ErrorClass, Machines};
+use crate::cloud::{CloudError, ErrorClass, Machines, no_residue, unknown_residue};
 use crate::controller::{Agents, LogLines, LogWanted};
 use crate::domain::assignment::{
     AgentStatus, Assignment, Rollout, RolloutPhase, SandboxLevel, ServiceReport, ServiceState, Stage, StageFailure,
@@ -19,8 +19,8 @@ use crate::domain::assignment::{
 };
 use crate::domain::id::{EnvUid, InstallId, MachineId};
 use crate::domain::ledger::Token;
-use crate::domain::observed::{Listing, Machine, MachineState, Tags};
-use crate::domain::owned::Owned;
+use crate::domain::observed::{Listing, Machine, MachineState, Residue, Tags};
+use crate::domain::owned::{Owned, OwnedResidue};
 use crate::domain::time::Timestamp;
 
 /// What an agent was told, and since when.
@@ -174,6 +174,14 @@ impl Machines for SimMachines {
         }
         let done = self.nerve.call(Call::Terminate, || self.cloud.region().terminate(machine.id().as_str())).await;
         done.map_err(|kind| trouble(what, kind))?
+    }
+
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
+        Ok(no_residue())
+    }
+
+    async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
+        Err(unknown_residue(residue))
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod crash;
 mod external;
+mod goldens;
 pub mod harness;
 mod lifecycle;
 mod refusals;

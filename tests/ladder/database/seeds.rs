@@ -100,20 +100,6 @@ async fn statements_that_dislike_a_transaction_load_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_changed_seed_makes_a_new_golden_and_the_old_one_is_named_unused() {
-    let home = Home::shared();
-    let seed = home.file("changing.sql", "CREATE TABLE a (b int);");
-    let lane = start(config(home, vec![golden("changing", &seed)]));
-    lane.load_goldens().await.unwrap();
-    let ours = |all: Vec<String>| all.into_iter().filter(|name| name.contains("_changing_")).count();
-    assert_eq!(ours(lane.unused_goldens().await.unwrap()), 0);
-    home.file("changing.sql", "CREATE TABLE a (b int, c int);");
-    lane.load_goldens().await.unwrap();
-    assert_eq!(ours(lane.unused_goldens().await.unwrap()), 1);
-    assert_eq!(left_over(&lane, "kagero_ladder_golden_changing").await.len(), 2);
-}
-
-#[tokio::test]
 async fn a_loading_that_was_broken_off_is_begun_again_unless_it_is_someone_elses() {
     let home = Home::shared();
     let seed = home.file("half.sql", "CREATE TABLE a (b int);");

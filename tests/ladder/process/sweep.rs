@@ -50,7 +50,9 @@ async fn what_no_record_knows_goes_after_a_day_and_nothing_else_does() {
     rig.until_ready(lost).await;
     rig.until_ready(living).await;
     let (code, report) = sweep(&rig, &[]).await;
-    assert_eq!((code, &report.outcome, report.verdicts.len()), (0, &Outcome::Clean, 4), "{report:?}");
+    let kinds: Vec<&str> = report.verdicts.iter().map(|verdict| verdict.subject.kind()).collect();
+    assert_eq!(kinds, ["machine", "machine", "database", "database", "golden"], "{report:?}");
+    assert_eq!((code, &report.outcome), (0, &Outcome::Clean), "{report:?}");
 
     // The store forgets the environment, and its pull request is closed while nobody looks.
     rig.kill9_controller();
@@ -104,6 +106,32 @@ async fn what_no_record_knows_goes_after_a_day_and_nothing_else_does() {
     .await;
     let (code, report) = sweep(&rig, &["--apply"]).await;
     assert_eq!((code, &report.outcome), (0, &Outcome::Clean), "{report:?}");
+    rig.until_ready(living).await;
+    rig.finish().await;
+}
+
+#[tokio::test]
+async fn a_process_that_outlived_its_machine_goes_after_a_day() {
+    let mut rig = Rig::start(Setup::sqlite()).await;
+    let living = rig.open("Living", vec![]).await;
+    rig.until_ready(living).await;
+    let machine = rig.machines()[0].replace("-a1", "-a7");
+    let mut left = tokio::process::Command::new("sleep")
+        .arg("300")
+        .env("KAGERO_MACHINE", &machine)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (code, report) = sweep(&rig, &["--apply"]).await;
+    assert_eq!((code, rulings(&report)), (13, vec![("process", Ruling::Wait)]), "{report:?}");
+    rig.kill9_controller();
+    behind_its_back(&rig, &[AGED]).await;
+    let (code, report) = sweep(&rig, &["--apply"]).await;
+    assert_eq!((code, rulings(&report)), (13, vec![("process", Ruling::Removed)]), "{report:?}");
+    tokio::time::timeout(PATIENCE, left.wait()).await.unwrap().unwrap();
+    let (_, said) = kagero(&rig, &["audit", "show"]).await;
+    assert_eq!(said.matches("sweep-process").count(), 1, "{said}");
+    rig.launch().await;
     rig.until_ready(living).await;
     rig.finish().await;
 }

@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use crate::cloud::{CloudError, DatabaseAccess, Databases};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::DatabaseId;
-use crate::domain::observed::{Database, Listing, Tags};
-use crate::domain::owned::Owned;
+use crate::domain::observed::{Database, Listing, Residue, Tags};
+use crate::domain::owned::{Owned, OwnedResidue};
 use crate::domain::policy::Engine;
 
 pub use cluster::Durability;
@@ -51,6 +51,16 @@ impl LocalDatabases {
             },
         }
     }
+
+    fn of_id(&self, what: &str, id: &str) -> Result<&dyn Databases, CloudError> {
+        if id.starts_with(postgres::ID_PREFIX) {
+            self.of_engine(what, Engine::Postgres)
+        } else if id.starts_with(sqlite::ID_PREFIX) {
+            self.of_engine(what, Engine::Sqlite)
+        } else {
+            Err(fault::bug(what, format!("{id} is not an id of this provider")))
+        }
+    }
 }
 
 #[async_trait]
@@ -72,15 +82,22 @@ impl Databases for LocalDatabases {
 
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
         let what = format!("drop database {}", database.name());
-        let id = database.id().as_str();
-        let engine = if id.starts_with(postgres::ID_PREFIX) {
-            Engine::Postgres
-        } else if id.starts_with(sqlite::ID_PREFIX) {
-            Engine::Sqlite
-        } else {
-            return Err(fault::bug(what, format!("{id} is not an id of this provider")));
-        };
-        self.of_engine(&what, engine)?.delete(database).await
+        self.of_id(&what, database.id().as_str())?.delete(database).await
+    }
+
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
+        let mut all = self.sqlite.residue().await?;
+        if let Some(postgres) = &self.postgres {
+            let more = postgres.residue().await?;
+            all.items.extend(more.items);
+            all.complete &= more.complete;
+        }
+        Ok(all)
+    }
+
+    async fn clear_away(&self, golden: &OwnedResidue) -> Result<(), CloudError> {
+        let what = format!("drop golden {}", golden.name());
+        self.of_id(&what, golden.id().id())?.clear_away(golden).await
     }
 
     async fn access(&self, database: &DatabaseSpec) -> Result<DatabaseAccess, CloudError> {

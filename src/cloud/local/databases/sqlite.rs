@@ -9,6 +9,8 @@
 //! never touched; where the file system shares blocks, a copy takes no space and no time.
 //! Must not know: PostgreSQL.
 
+mod goldens;
+
 use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::io;
@@ -26,8 +28,8 @@ use crate::clock::Clock;
 use crate::cloud::{CloudError, DatabaseAccess, Databases};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::{DatabaseId, InstallId, SeedName};
-use crate::domain::observed::{Database, DatabaseState, Listing, Location, Tags};
-use crate::domain::owned::{Owned, name_prefix};
+use crate::domain::observed::{Database, DatabaseState, Listing, Location, Residue, Tags};
+use crate::domain::owned::{Owned, OwnedResidue, name_prefix};
 use crate::seed::golden::{Digests, Golden, SeedError, SeedFormat};
 use crate::seed::marker::Marker;
 use crate::seed::name::{DatabaseName, GoldenName};
@@ -159,6 +161,19 @@ impl Databases for SqliteDatabases {
         Ok(())
     }
 
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
+        let at = self.inner.clock.now();
+        Ok(Listing { items: self.inner.list_goldens().await?, complete: true, at })
+    }
+
+    async fn clear_away(&self, golden: &OwnedResidue) -> Result<(), CloudError> {
+        let what = format!("drop golden {}", golden.name());
+        if !golden.is_fresh(self.inner.clock.now()) {
+            return Err(fault::retry(what, "it was read too long ago to rest a drop on; list the goldens again"));
+        }
+        self.inner.drop_golden(&what, golden).await
+    }
+
     async fn access(&self, database: &DatabaseSpec) -> Result<DatabaseAccess, CloudError> {
         let name = self.inner.parse(&format!("address database {}", database.name), &database.name)?;
         let directory = self.inner.databases().join(name.as_str()).join(DATA);
@@ -275,13 +290,14 @@ impl Inner {
         let what = format!("load seed {}", golden.name);
         let digest = self.digests.of(golden).await.map_err(|error| fault::seed(&what, &error))?;
         let name = GoldenName::derive(&self.install, &golden.name, &digest);
-        let directory = self.state_dir.join("goldens");
-        let complete = directory.join(format!("{}.sqlite", name.complete));
+        let directory = self.goldens_dir();
+        let complete = goldens::file(&directory, &name.complete);
         let _one_at_a_time = self.making_golden.lock().await;
+        let failed = |error: &io::Error| fault::io(&what, error);
         if complete.is_file() {
+            goldens::sign(&directory, &name.complete, &self.marker(golden)).map_err(|error| failed(&error))?;
             return Ok(complete);
         }
-        let failed = |error: &io::Error| fault::io(&what, error);
         std::fs::create_dir_all(&directory).map_err(|error| failed(&error))?;
         let scratch = tempfile::tempdir_in(&directory).map_err(|error| failed(&error))?;
         let loading = scratch.path().join(FILE);
@@ -294,7 +310,9 @@ impl Inner {
             }
         };
         loaded.map_err(|error| fault::seed(&what, &error))?;
-        std::fs::rename(&loading, &complete).map_err(|error| failed(&error))?;
+        goldens::sign(&directory, &name.complete, &self.marker(golden))
+            .and_then(|()| std::fs::rename(&loading, &complete))
+            .map_err(|error| failed(&error))?;
         Ok(complete)
     }
 }

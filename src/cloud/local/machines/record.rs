@@ -77,6 +77,12 @@ impl Room {
         Some(Self { path: path.to_owned(), name: name.to_owned(), stage })
     }
 
+    /// Whether anything of a machine is there, or it cannot be told.
+    pub(super) fn stands(rooms: &Path, name: &str) -> bool {
+        let forms = [name.to_owned(), format!("{UNBORN}{name}"), format!("{REMAINS}{name}")];
+        forms.iter().any(|form| !matches!(fs::symlink_metadata(rooms.join(form)), Err(error) if error.kind() == io::ErrorKind::NotFound))
+    }
+
     /// Makes a machine's directory: under its name it appears with everything in it.
     pub(super) fn bear(rooms: &Path, record: &Record, options: AgentOptions) -> io::Result<Self> {
         let name = record.name();

@@ -21,7 +21,7 @@ use crate::seed::role::{self, Presence};
 use crate::seed::scram;
 
 use super::super::{fault, server};
-use super::list::{find_databases, find_one, find_roles};
+use super::list::{find_one, find_roles};
 use super::{Inner, lock};
 
 /// A complete golden.
@@ -234,24 +234,8 @@ impl Inner {
     }
 
     /// What the role says that owns all goldens.
-    fn birth_marker(&self) -> Marker {
+    pub(super) fn birth_marker(&self) -> Marker {
         Marker::Golden { install: self.server.install().clone(), seed: None }
-    }
-
-    /// Goldens that no configured seed makes.
-    pub(super) async fn unused_goldens(&self) -> Result<Vec<String>, CloudError> {
-        let what = "list the goldens";
-        let mut used = std::collections::BTreeSet::new();
-        for golden in self.goldens.values() {
-            let digest = self.digests.of(golden).await.map_err(|error| fault::seed(what, &error))?;
-            let name = GoldenName::derive(self.server.install(), &golden.name, &digest);
-            used.extend([name.complete, name.loading]);
-        }
-        let mut admin = self.server.administer().await?;
-        let prefix = format!("{}_", golden_role(self.server.install()));
-        let found = find_databases(&mut admin, what, &prefix).await?;
-        let ours = found.into_iter().filter(|found| found.born() == Some(self.birth_marker()));
-        Ok(ours.map(|found| found.name).filter(|name| !used.contains(name)).collect())
     }
 }
 

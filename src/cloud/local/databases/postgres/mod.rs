@@ -14,6 +14,7 @@ mod list;
 mod lock;
 mod prepare;
 mod probe;
+mod residue;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,8 +29,8 @@ use crate::clock::Clock;
 use crate::cloud::{CloudError, DatabaseAccess, Databases};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::{DatabaseId, InstallId, SeedName};
-use crate::domain::observed::{Database, DatabaseState, Listing, Tags};
-use crate::domain::owned::Owned;
+use crate::domain::observed::{Database, DatabaseState, Listing, Residue, Tags};
+use crate::domain::owned::{Owned, OwnedResidue};
 use crate::seed::golden::{Digests, Golden};
 use crate::seed::name::DatabaseName;
 use crate::seed::role::RoleLimits;
@@ -113,11 +114,6 @@ impl PostgresDatabases {
     /// Stops a private cluster; a server named by the operator is left alone.
     pub async fn stop(&self) -> Result<(), CloudError> {
         self.inner.server.stop().await
-    }
-
-    /// Golden databases on the server of which no configured seed is made any more.
-    pub async fn unused_goldens(&self) -> Result<Vec<String>, CloudError> {
-        self.inner.unused_goldens().await
     }
 }
 
@@ -212,6 +208,19 @@ impl Databases for PostgresDatabases {
             });
         }
         Ok(())
+    }
+
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
+        let at = self.inner.clock.now();
+        Ok(Listing { items: self.inner.list_goldens().await?, complete: true, at })
+    }
+
+    async fn clear_away(&self, golden: &OwnedResidue) -> Result<(), CloudError> {
+        let what = format!("drop golden {}", golden.name());
+        if !golden.is_fresh(self.inner.clock.now()) {
+            return Err(fault::retry(what, "it was read too long ago to rest a drop on; list the goldens again"));
+        }
+        self.inner.drop_golden(&what, golden).await
     }
 
     async fn access(&self, database: &DatabaseSpec) -> Result<DatabaseAccess, CloudError> {
