@@ -173,10 +173,10 @@ impl Sweep<'_> {
     }
 
     async fn list(&self) -> Inventory {
-        let snapshot = self.memory.fleet.snapshot(self.world.clock.now(), Duration::ZERO).await;
+        let snapshot = self.memory.fleet.now().await;
         Inventory {
-            machines: snapshot.machines.clone().map_err(|error| error.to_string()),
-            databases: snapshot.databases.clone().map_err(|error| error.to_string()),
+            machines: snapshot.machines.clone().map(|roll| roll.listing).map_err(|error| error.to_string()),
+            databases: snapshot.databases.clone().map(|roll| roll.listing).map_err(|error| error.to_string()),
         }
     }
 
