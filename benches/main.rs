@@ -5,19 +5,26 @@
     clippy::expect_used,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a measurement that cannot run must stop"
+    clippy::cast_precision_loss,
+    reason = "a measurement that cannot run must stop, and prints figures for people"
 )]
 
+mod burst;
 mod database;
 mod gateway;
 mod preview;
 mod rest;
+mod scale;
+mod simulated;
 mod start;
 mod webhook;
 
 const MEASUREMENTS: &[(&str, fn())] = &[
     ("start", start::run),
     ("rest", rest::run),
+    ("scale", scale::run),
+    ("burst", burst::run),
+    ("overhead", burst::overhead),
     ("gateway", gateway::run),
     ("webhook", webhook::run),
     ("database", database::run),
@@ -33,6 +40,9 @@ fn main() {
     }
     if let [rest::CHILD, size] = wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         return rest::child(size);
+    }
+    if let [scale::CHILD, size, changing] = wanted.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return scale::child(size, changing);
     }
     let known: Vec<&str> = MEASUREMENTS.iter().map(|(name, _)| *name).collect();
     if let Some(unknown) = wanted.iter().find(|name| !known.contains(&name.as_str())) {

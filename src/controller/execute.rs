@@ -101,7 +101,7 @@ pub(super) async fn step(
             world.store.record_intent(lease, intent).await?;
             let detail = grounds.entry(json!({"token": intent.token.0, "attempt": intent.attempt}));
             let call = world.machines.launch(&intent.token, intent.attempt, tags);
-            let id = asked(world, lease, step, detail, intent, call).await?;
+            let id = asked(world, lease, known, step, detail, intent, call).await?;
             tracing::info!(env.key = %lease.key, machine.id = %id, "machine asked for");
             Ok(())
         }
@@ -109,7 +109,8 @@ pub(super) async fn step(
             world.store.record_intent(lease, intent).await?;
             let detail =
                 grounds.entry(json!({"name": database.name, "seed": database.seed, "attempt": intent.attempt}));
-            let id = asked(world, lease, step, detail, intent, world.databases.prepare(tags, database)).await?;
+            let call = world.databases.prepare(tags, database);
+            let id = asked(world, lease, known, step, detail, intent, call).await?;
             tracing::info!(env.key = %lease.key, database.id = %id, "database asked for");
             Ok(())
         }
@@ -243,6 +244,7 @@ async fn fill_in(
 async fn asked<T: ToString>(
     world: &World,
     lease: &Lease,
+    known: &Known,
     step: &Step,
     detail: serde_json::Value,
     intent: &Intent,
@@ -258,12 +260,25 @@ async fn asked<T: ToString>(
             Ok(id)
         }
         Err(error) => {
-            if matches!(error.class, ErrorClass::Denied | ErrorClass::Bug) {
-                world.store.answer(lease, &intent.token, &Answer::Refused(error.to_string())).await?;
+            match error.class {
+                ErrorClass::Denied | ErrorClass::Bug => {
+                    world.store.answer(lease, &intent.token, &Answer::Refused(error.to_string())).await?;
+                }
+                // Nothing was made: what is not found now is not there, unless an earlier question made it.
+                ErrorClass::SlowDown(_) | ErrorClass::Quota => {
+                    world.store.record_intent(lease, &unasked(known, intent)).await?;
+                }
+                ErrorClass::Retry | ErrorClass::Ambiguous => {}
             }
             Err(error.into())
         }
     }
+}
+
+/// The intent as it was before a question that made nothing.
+fn unasked(known: &Known, intent: &Intent) -> Intent {
+    let before = known.ledger.iter().flat_map(|ledger| &ledger.intents).find(|before| before.token == intent.token);
+    before.cloned().unwrap_or_else(|| Intent { asked_at: Timestamp::default(), ..intent.clone() })
 }
 
 async fn journaled<T>(

@@ -15,10 +15,10 @@ use super::ports::World;
 use super::refresh::{self, RefreshError};
 use super::resync;
 use super::state::Memory;
-use crate::domain::id::{EnvKey, RepoId, digest};
+use crate::domain::id::{EnvKey, RepoId};
 use crate::domain::pull::PullState;
+use crate::forge::RepoRef;
 use crate::forge::webhook::{Event, Place, Touch};
-use crate::forge::{ForgeErrorKind, RepoRef};
 use crate::store::{StoreError, StoredDelivery};
 
 /// Rows read at once.
@@ -204,23 +204,15 @@ async fn base_moved(world: &World, memory: &Memory, repo: &RepoRef, branch: &str
     if based.is_empty() {
         return Ok(());
     }
-    let text = match world.forge.file(repo, refresh::CONFIG_FILE, branch).await {
-        Ok(text) => text,
-        // Not a file that can be read as text; reading it for a pull request finds the words for it.
-        Err(error) if error.kind == ForgeErrorKind::Rejected => None,
-        Err(error) => return Err(error.into()),
-    };
-    let now = digest(&["base", text.as_deref().unwrap_or_default()], 32);
-    if memory.base_config(repo.id, branch).as_ref() == Some(&now) {
-        return Ok(());
-    }
+    let base = refresh::base(world, repo, branch).await?;
     for facts in based {
-        if facts.state == PullState::Open && refresh::config(world, repo, facts).await? {
+        if facts.state == PullState::Open
+            && refresh::is_config_outdated(world, facts, Some(&base)).await?
+            && refresh::config(world, repo, facts).await?
+        {
             memory.queue.wake(facts.key);
         }
     }
-    // Only now: a look that fails half-way is repeated as a whole.
-    memory.keep_base_config(repo.id, branch, now);
     Ok(())
 }
 

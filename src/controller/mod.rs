@@ -26,6 +26,7 @@ mod seats;
 mod speak;
 mod state;
 pub mod sweep;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

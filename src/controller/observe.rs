@@ -5,32 +5,23 @@
 use crate::cloud::CloudError;
 use crate::domain::id::EnvUid;
 use crate::domain::ledger::{Ledger, Role};
-use crate::domain::observed::{Database, Listing, Machine, Tags};
+use crate::domain::observed::{Database, Machine};
 use crate::domain::policy::Policy;
 use crate::domain::seen::{Doubt, Seen};
 use crate::domain::time::Timestamp;
 
-use super::fleet::Snapshot;
+use super::fleet::{Item, Roll, Snapshot};
 
 /// The machines of one environment.
 pub fn machines(snapshot: &Snapshot, uid: &EnvUid, ledger: Option<&Ledger>, policy: &Policy) -> Seen<Vec<Machine>> {
     let young = is_young(ledger, policy, snapshot.at, |role| *role == Role::Machine);
-    select(&snapshot.machines, young, |machine| is_of(&machine.name, machine.tags.as_ref(), uid))
+    select(&snapshot.machines, young, uid)
 }
 
 /// The databases of one environment.
 pub fn databases(snapshot: &Snapshot, uid: &EnvUid, ledger: Option<&Ledger>, policy: &Policy) -> Seen<Vec<Database>> {
     let young = is_young(ledger, policy, snapshot.at, |role| matches!(role, Role::Database(_)));
-    select(&snapshot.databases, young, |database| is_of(&database.name, database.tags.as_ref(), uid))
-}
-
-/// A resource is looked at by the environment whose uid it carries, or whose uid its name contains: one
-/// without tags is never touched, but must be seen.
-fn is_of(name: &str, tags: Option<&Tags>, uid: &EnvUid) -> bool {
-    match tags {
-        Some(tags) => tags.uid == *uid,
-        None => name.contains(uid.as_str()),
-    }
+    select(&snapshot.databases, young, uid)
 }
 
 /// Whether a question is so young that its object may not be visible yet.
@@ -44,19 +35,15 @@ fn is_young(ledger: Option<&Ledger>, policy: &Policy, at: Timestamp, about: impl
     })
 }
 
-fn select<T: Clone>(
-    listing: &Result<Listing<T>, CloudError>,
-    young: bool,
-    is_ours: impl Fn(&T) -> bool,
-) -> Seen<Vec<T>> {
-    let listing = match listing {
-        Ok(listing) => listing,
+fn select<T: Item>(roll: &Result<Roll<T>, CloudError>, young: bool, uid: &EnvUid) -> Seen<Vec<T>> {
+    let roll = match roll {
+        Ok(roll) => roll,
         Err(error) => return Seen::Unknown(Doubt::ReadFailed(error.to_string())),
     };
-    let ours: Vec<T> = listing.items.iter().filter(|item| is_ours(item)).cloned().collect();
+    let ours = roll.of(uid);
     if !ours.is_empty() {
         Seen::Present(ours)
-    } else if !listing.complete {
+    } else if !roll.listing.complete {
         Seen::Unknown(Doubt::Partial)
     } else if young {
         Seen::Unknown(Doubt::TooYoung)

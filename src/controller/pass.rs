@@ -17,6 +17,7 @@ use super::ports::World;
 use super::replicas;
 use super::routes;
 use super::state::{Memory, Silence};
+use crate::cloud::{CloudError, ErrorClass};
 use crate::domain::assignment::RolloutPhase;
 use crate::domain::desired::Desired;
 use crate::domain::id::EnvKey;
@@ -32,6 +33,9 @@ use crate::store::{Lease, StoreError};
 
 /// How long a lease lasts: longer than any step may take.
 const LEASE: Duration = Duration::from_mins(1);
+
+/// A provider that asks us to slow down is left alone for at least that long.
+const SHORTEST_WAIT: Duration = Duration::from_millis(200);
 
 /// What a pass came to.
 #[derive(Debug)]
@@ -75,6 +79,7 @@ pub async fn run(world: &World, memory: &Memory, key: EnvKey) -> Result<Outcome,
     let known = decide::load(world, key).await?;
     let seen = observe(world, memory, &known).await;
     let decision = decide(world, memory, &known, &seen);
+    give_up_turns(memory, key, &decision.plan);
     replicas::end_build(world, memory, key, looked_at).await?;
     routes::publish(world, memory, &known, &seen, &decision);
     if decision.plan.steps.is_empty() && decision.sayings.steps.is_empty() {
@@ -109,15 +114,32 @@ async fn act(
     let decision = decide(world, memory, &known, seen);
     memory.note_motion(lease.key, true);
     let grounds = Grounds::of(world, &known, &decision.want).await?;
-    let mut failed = None;
+    let (mut failed, mut held) = (None, None);
     for step in &decision.plan.steps {
+        if changes_resources(step)
+            && let Err(wait) = memory.turns.ask(step.kind(), lease.key, world.clock.uptime())
+        {
+            hold(&mut held, wait);
+            continue;
+        }
         // What goes on and on panicking has to be told like any other failure.
         let done = AssertUnwindSafe(execute::step(world, lease, &known, &grounds, step)).catch_unwind().await;
         if changes_resources(step) {
             memory.note_change(lease.key, world.clock.now());
         }
         let error = match done {
-            Ok(Ok(())) => continue,
+            Ok(Ok(())) => {
+                if let Some(next) = memory.turns.done(step.kind(), lease.key, true) {
+                    memory.queue.wake(next);
+                }
+                continue;
+            }
+            Ok(Err(StepError::Cloud(CloudError { class: ErrorClass::SlowDown(wait), .. }))) => {
+                let wait = wait.max(SHORTEST_WAIT);
+                memory.turns.refused(step.kind(), lease.key, world.clock.uptime(), wait);
+                hold(&mut held, wait);
+                continue;
+            }
             // The freeze is noted; the next decision waits for its end.
             Ok(Err(StepError::Braked(_))) => return Ok(Outcome::Again(world.policy.load().pace.busy)),
             Ok(Err(source)) if replicas::was_overtaken(world, memory, lease.key, &source).await? => {
@@ -142,8 +164,27 @@ async fn act(
     if let Some(error) = failed {
         return Err(error);
     }
+    if let Some(wait) = held {
+        // Not a failure of ours, and no success either. Whoever is answered before us wakes us earlier.
+        return Ok(Outcome::Again(unsaid.map_or(wait, |unsaid| unsaid.min(wait))));
+    }
     note_success(memory, lease.key, &decision.plan);
     Ok(after_acting(memory, &known, &decision, unsaid))
+}
+
+/// Waits no longer than for the first thing that is held up.
+fn hold(held: &mut Option<Duration>, wait: Duration) {
+    *held = Some(held.map_or(wait, |held| held.min(wait)));
+}
+
+/// Whoever stands in a line and does not want to ask any more lets the next one ask.
+fn give_up_turns(memory: &Memory, key: EnvKey, plan: &Plan) {
+    for kind in ["launch-machine", "prepare-database", "terminate", "drop-database"] {
+        let asks = plan.steps.iter().any(|step| step.kind() == kind);
+        if !asks && let Some(next) = memory.turns.done(kind, key, false) {
+            memory.queue.wake(next);
+        }
+    }
 }
 
 /// Ends a row of failures. A pass that did nothing because it could not learn what there is, such as whether what was
@@ -323,19 +364,17 @@ pub async fn observe(world: &World, memory: &Memory, known: &Known) -> Observed 
     let key = known.key;
     if known.ledger.as_ref().is_none_or(Ledger::is_released) {
         // Nothing is held: what a listing would say cannot change the plan.
-        return Observed {
-            at: world.clock.now(),
-            machines: Seen::Unknown(Doubt::NotRead),
-            databases: Seen::Unknown(Doubt::NotRead),
-            agent: Seen::Unknown(Doubt::NotRead),
-        };
+        return unread(world, Doubt::NotRead);
     }
     let tolerance = if memory.is_in_motion(key) { policy.pace.busy } else { policy.pace.idle / 3 };
     // Whoever asked for something last: a listing that began before says nothing about it.
     let asked = known.ledger.iter().flat_map(|ledger| &ledger.intents).map(|intent| intent.asked_at).max();
     let asked = asked.map(|at| at.min(world.clock.now().minus(Duration::from_millis(1))));
     let changed = memory.last_change(key).max(asked.unwrap_or_default());
-    let snapshot = memory.fleet.snapshot(changed, tolerance).await;
+    let Some(snapshot) = memory.fleet.snapshot(changed, tolerance).await else {
+        // The last listing began before our last change, and it is too early for the next one.
+        return unread(world, Doubt::TooYoung);
+    };
     let machines = observe::machines(&snapshot, &known.uid, known.ledger.as_ref(), &policy);
     let databases = observe::databases(&snapshot, &known.uid, known.ledger.as_ref(), &policy);
     let agent = match &machines {
@@ -356,6 +395,15 @@ pub async fn observe(world: &World, memory: &Memory, known: &Known) -> Observed 
         Seen::Unknown(_) => {}
     }
     Observed { at: snapshot.at, machines, databases, agent }
+}
+
+fn unread(world: &World, doubt: Doubt) -> Observed {
+    Observed {
+        at: world.clock.now(),
+        machines: Seen::Unknown(doubt.clone()),
+        databases: Seen::Unknown(doubt.clone()),
+        agent: Seen::Unknown(doubt),
+    }
 }
 
 /// An agent's silence counts against it only while other agents are heard: otherwise it may be we who hear nothing.

@@ -1,17 +1,15 @@
 //! Reads a pull request and its configuration again and stores the facts.
 
-use std::time::Duration;
-
 use super::ports::World;
 use crate::config::repo::combine;
-use crate::domain::id::{EnvKey, PrNumber};
+use crate::domain::id::{PrNumber, digest};
 use crate::domain::policy::RepoSetting;
 use crate::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
 use crate::forge::{Forge, ForgeError, ForgeErrorKind, RepoRef};
 use crate::store::StoreError;
 
 /// The file that a repository is configured by.
-pub const CONFIG_FILE: &str = ".kagero.yml";
+const CONFIG_FILE: &str = ".kagero.yml";
 
 /// Why facts could not be refreshed.
 #[derive(Debug, thiserror::Error)]
@@ -66,43 +64,64 @@ async fn note_close(world: &World, facts: &PullFacts) -> Result<(), StoreError> 
 /// Reads the configuration for a pull request's head and base. Whether it is another than before.
 pub async fn config(world: &World, repo: &RepoRef, facts: &PullFacts) -> Result<bool, RefreshError> {
     let read_at = world.clock.now();
-    let setting = setting(world.forge.as_ref(), repo, facts).await?;
-    let config = ConfigFacts { head_sha: facts.head_sha.clone(), base_ref: facts.base_ref.clone(), setting, read_at };
+    let (base, setting) = setting(world.forge.as_ref(), repo, facts).await?;
+    let (head_sha, base_ref) = (facts.head_sha.clone(), facts.base_ref.clone());
+    let config = ConfigFacts { head_sha, base_ref, base: Some(base), setting, read_at };
     let before = world.store.config(facts.key).await?;
     world.store.put_config(facts.key, &config).await?;
-    Ok(before.is_none_or(|before| ConfigFacts { read_at, ..before } != config))
+    Ok(before.is_none_or(|before| ConfigFacts { read_at, base: config.base.clone(), ..before } != config))
 }
 
-async fn setting(forge: &dyn Forge, repo: &RepoRef, facts: &PullFacts) -> Result<RepoSetting, ForgeError> {
-    let read = tokio::try_join!(
-        forge.file(repo, CONFIG_FILE, &facts.base_ref),
-        forge.file(repo, CONFIG_FILE, facts.head_sha.as_str()),
-    );
-    let (base, head) = match read {
-        Ok(texts) => texts,
-        // A directory, a link, a picture: GitHub will never give it out as text.
-        Err(error) if error.kind == ForgeErrorKind::Rejected => {
-            return Ok(RepoSetting::Broken(format!(
-                "{CONFIG_FILE} is not a text file that can be read: {}",
-                error.why
-            )));
+/// The digest of what is on the base branch, and what follows from it together with the head.
+async fn setting(forge: &dyn Forge, repo: &RepoRef, facts: &PullFacts) -> Result<(String, RepoSetting), ForgeError> {
+    let (base, head) =
+        tokio::try_join!(text(forge, repo, &facts.base_ref), text(forge, repo, facts.head_sha.as_str()))?;
+    let digest = digest_of(&base);
+    let setting = match (base, head) {
+        (Err(why), _) | (_, Err(why)) => {
+            RepoSetting::Broken(format!("{CONFIG_FILE} is not a text file that can be read: {why}"))
         }
-        Err(error) => return Err(error),
+        (Ok(base), Ok(head)) => {
+            let base_name = format!("{CONFIG_FILE} (base)");
+            let head_name = format!("{CONFIG_FILE} ({})", facts.head_sha.short());
+            combine(base.as_deref(), head.as_deref(), &base_name, &head_name)
+        }
     };
-    let base_name = format!("{CONFIG_FILE} (base)");
-    let head_name = format!("{CONFIG_FILE} ({})", facts.head_sha.short());
-    Ok(combine(base.as_deref(), head.as_deref(), &base_name, &head_name))
+    Ok((digest, setting))
 }
 
-/// The base branch may have moved without our being told: a configuration this old is read again.
-const CONFIG_KEPT: Duration = Duration::from_mins(30);
+/// The file at some point, if there is one, or why it is no text.
+type Text = Result<Option<String>, String>;
 
-/// Whether the stored configuration belongs to another commit or base than the pull request's, or is old.
-pub async fn is_config_outdated(world: &World, key: EnvKey, facts: &PullFacts) -> Result<bool, StoreError> {
-    let stored = world.store.config(key).await?;
+async fn text(forge: &dyn Forge, repo: &RepoRef, at: &str) -> Result<Text, ForgeError> {
+    match forge.file(repo, CONFIG_FILE, at).await {
+        Ok(text) => Ok(Ok(text)),
+        // A directory, a link, a picture: GitHub will never give it out as text.
+        Err(error) if error.kind == ForgeErrorKind::Rejected => Ok(Err(error.why)),
+        Err(error) => Err(error),
+    }
+}
+
+fn digest_of(base: &Text) -> String {
+    match base {
+        Ok(Some(text)) => digest(&["text", text], 32),
+        Ok(None) => digest(&["none"], 32),
+        Err(_) => digest(&["no text"], 32),
+    }
+}
+
+/// The digest of the configuration on a branch: one question, however many pull requests are based on it.
+pub async fn base(world: &World, repo: &RepoRef, branch: &str) -> Result<String, ForgeError> {
+    Ok(digest_of(&text(world.forge.as_ref(), repo, branch).await?))
+}
+
+/// Whether the stored configuration belongs to another commit or base than the pull request's, or was read when its
+/// base branch, whose present digest is given if it is known, had another one. What a commit has never changes.
+pub async fn is_config_outdated(world: &World, facts: &PullFacts, base: Option<&str>) -> Result<bool, StoreError> {
+    let stored = world.store.config(facts.key).await?;
     Ok(stored.is_none_or(|stored| {
         stored.head_sha != facts.head_sha
             || stored.base_ref != facts.base_ref
-            || world.clock.now().since(stored.read_at) > CONFIG_KEPT
+            || base.is_some_and(|base| stored.base.as_deref() != Some(base))
     }))
 }

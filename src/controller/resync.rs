@@ -3,14 +3,14 @@
 //! A listing never tears anything down (I4). A pull request that has vanished from its list is read by
 //! itself; only that reading can say that it was closed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::ports::World;
 use super::refresh::{self, RefreshError};
 use super::state::Memory;
 use crate::domain::id::{EnvKey, RepoId};
-use crate::domain::pull::PullState;
+use crate::domain::pull::{PullFacts, PullState};
 use crate::domain::time::Timestamp;
 use crate::forge::{ForgeErrorKind, RepoRef};
 use crate::store::StoreError;
@@ -26,6 +26,9 @@ const REDELIVERIES: u32 = 3;
 
 /// A delivery younger than this may still be under way.
 const DELIVERY_GRACE: Duration = Duration::from_mins(1);
+
+/// Readings kept in one commit: many are cheap together, and no webhook waits long for its turn to write.
+const AT_ONCE: usize = 100;
 
 /// Everything once. Each part stands alone: one that fails is logged and the rest goes on.
 pub async fn all(world: &World, memory: &Memory) {
@@ -88,25 +91,23 @@ pub async fn repositories(world: &World) -> Result<Vec<RepoRef>, RefreshError> {
 /// Lists a repository's open pull requests, repairs the facts and wakes what changed.
 pub async fn repository(world: &World, memory: &Memory, repo: &RepoRef) -> Result<(), RefreshError> {
     let listing = world.forge.open_pulls(repo).await?;
-    let mut listed = BTreeSet::new();
-    for facts in &listing.items {
-        listed.insert(facts.key);
-        if refresh::is_behind(world, facts).await? {
-            continue;
-        }
-        let changed = world.store.put_pull(facts).await?;
-        let mut reconfigured = false;
-        if refresh::is_config_outdated(world, facts.key, facts).await? {
-            match refresh::config(world, repo, facts).await {
-                Ok(changed) => reconfigured = changed,
-                // One pull request whose configuration cannot be read does not hide the others.
-                Err(error) => report(&format!("reading the configuration of {}", facts.key), &error),
-            }
-        }
-        if changed || reconfigured {
-            memory.queue.wake(facts.key);
+    let listed: BTreeSet<EnvKey> = listing.items.iter().map(|facts| facts.key).collect();
+    let mut current = Vec::new();
+    for facts in listing.items {
+        if !refresh::is_behind(world, &facts).await? {
+            current.push(facts);
         }
     }
+    let mut changed = Vec::new();
+    for some in current.chunks(AT_ONCE) {
+        changed.extend(world.store.put_pulls(some).await?);
+    }
+    let read = configurations(world, memory, repo, &current).await;
+    // Also where not all could be read: what is stored counts.
+    for key in changed {
+        memory.queue.wake(key);
+    }
+    read?;
     for key in thought_open(world, repo.id).await?.difference(&listed) {
         match refresh::pull(world, repo, key.pr).await {
             Ok(facts) => {
@@ -116,6 +117,40 @@ pub async fn repository(world: &World, memory: &Memory, repo: &RepoRef) -> Resul
                 memory.queue.wake(*key);
             }
             Err(error) => report(&format!("reading {key}, which is missing from the list,"), &error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads the configuration of those pull requests again whose commit or base is another than before.
+async fn configurations(
+    world: &World,
+    memory: &Memory,
+    repo: &RepoRef,
+    pulls: &[PullFacts],
+) -> Result<(), RefreshError> {
+    let mut bases = BTreeMap::new();
+    for facts in pulls {
+        if !bases.contains_key(&facts.base_ref) {
+            let base = refresh::base(world, repo, &facts.base_ref).await;
+            if let Err(error) = &base {
+                tracing::warn!(
+                    error = %crate::telemetry::chain(error),
+                    "the configuration on {} of {} could not be read; trying again at the next resync",
+                    facts.base_ref,
+                    repo.name
+                );
+            }
+            bases.insert(facts.base_ref.clone(), base.ok());
+        }
+        let base = bases.get(&facts.base_ref).and_then(|base| base.as_deref());
+        if refresh::is_config_outdated(world, facts, base).await? {
+            match refresh::config(world, repo, facts).await {
+                Ok(true) => memory.queue.wake(facts.key),
+                Ok(false) => {}
+                // One pull request whose configuration cannot be read does not hide the others.
+                Err(error) => report(&format!("reading the configuration of {}", facts.key), &error),
+            }
         }
     }
     Ok(())

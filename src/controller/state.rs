@@ -9,8 +9,9 @@ use super::fleet::Fleet;
 use super::hearing::Hearing;
 use super::queue::Queue;
 use super::seats::Seats;
+use super::turns::Turns;
 use crate::clock::Clock;
-use crate::domain::id::{EnvKey, HostLabel, RepoId};
+use crate::domain::id::{EnvKey, HostLabel};
 use crate::domain::time::Timestamp;
 
 /// See the module's documentation.
@@ -21,6 +22,8 @@ pub struct Memory {
     pub seats: Seats,
     /// Who may build.
     pub builds: Builds,
+    /// Who may ask a provider that is short of calls.
+    pub turns: Turns,
     /// What agents have said.
     pub hearing: Hearing,
     /// What was listed.
@@ -32,8 +35,6 @@ pub struct Memory {
     resync: Mutex<Option<Timestamp>>,
     /// Environments known at the start whose routes have not been published yet.
     unpublished: Mutex<BTreeSet<EnvKey>>,
-    /// Digests of the configuration on branches that pull requests are based on.
-    bases: Mutex<HashMap<(RepoId, String), String>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -74,13 +75,13 @@ impl Memory {
             queue: Queue::new(clock),
             seats: Seats::default(),
             builds: Builds::default(),
+            turns: Turns::default(),
             hearing: Hearing::default(),
             fleet,
             notes: Mutex::default(),
             redelivered: Mutex::default(),
             resync: Mutex::default(),
             unpublished: Mutex::default(),
-            bases: Mutex::default(),
         }
     }
 
@@ -217,18 +218,6 @@ impl Memory {
     pub fn is_last_to_publish(&self, key: EnvKey) -> bool {
         let mut unpublished = self.unpublished.lock().unwrap_or_else(PoisonError::into_inner);
         unpublished.remove(&key) && unpublished.is_empty()
-    }
-
-    /// The digest of the configuration that was last read on a branch.
-    pub fn base_config(&self, repo: RepoId, branch: &str) -> Option<String> {
-        let bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
-        bases.get(&(repo, branch.to_owned())).cloned()
-    }
-
-    /// Remembers it.
-    pub fn keep_base_config(&self, repo: RepoId, branch: &str, digest: String) {
-        let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
-        bases.insert((repo, branch.to_owned()), digest);
     }
 
     fn note(&self, key: EnvKey, change: impl FnOnce(&mut Note)) {

@@ -175,13 +175,13 @@ impl Sweep<'_> {
     async fn list(&self) -> Inventory {
         let world = self.world;
         let (snapshot, beside, goldens) = tokio::join!(
-            self.memory.fleet.snapshot(world.clock.now(), Duration::ZERO),
+            self.memory.fleet.now(),
             in_time("what is beside the machines", world.machines.residue()),
             in_time("goldens", world.databases.residue()),
         );
         Inventory {
-            machines: snapshot.machines.clone().map_err(|error| error.to_string()),
-            databases: snapshot.databases.clone().map_err(|error| error.to_string()),
+            machines: snapshot.machines.clone().map(|roll| roll.listing).map_err(|error| error.to_string()),
+            databases: snapshot.databases.clone().map(|roll| roll.listing).map_err(|error| error.to_string()),
             beside: beside.map_err(|error| error.to_string()),
             goldens: goldens.map_err(|error| error.to_string()),
         }

@@ -98,6 +98,9 @@ pub struct ConfigFacts {
     pub head_sha: CommitSha,
     /// The base branch that the reading belongs to.
     pub base_ref: String,
+    /// Digest of the file on the base branch; `None` in a reading of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// The outcome.
     pub setting: RepoSetting,
     /// When GitHub answered.

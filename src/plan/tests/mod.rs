@@ -104,6 +104,7 @@ pub(super) fn config_for(pull: &PullFacts, config: RepoConfig) -> ConfigFacts {
     ConfigFacts {
         head_sha: pull.head_sha.clone(),
         base_ref: pull.base_ref.clone(),
+        base: None,
         setting: RepoSetting::Valid(Box::new(config)),
         read_at: Timestamp(1_000),
     }

@@ -56,6 +56,10 @@ fn id_of(id: &str) -> Result<MachineId, CloudError> {
     MachineId::parse(id).map_err(|why| error(ErrorClass::Bug, "name a machine", &why.to_string()))
 }
 
+fn id_text(number: u64) -> String {
+    format!("i-{number:017x}")
+}
+
 impl Region {
     fn launch(&mut self, token: &Token, attempt: u32, tags: &Tags) -> Result<MachineId, CloudError> {
         let what = "RunInstances";
@@ -89,7 +93,7 @@ impl Region {
             return Err(error(ErrorClass::SlowDown(Duration::from_secs(1)), what, "RequestLimitExceeded"));
         }
         let number = self.fresh();
-        let id = format!("i-{number:017x}");
+        let id = id_text(number);
         let name = format!("kagero-{}-{}-g{}-a{attempt}", tags.install, tags.uid, tags.generation);
         let boot = self.weather.boot;
         let machine = Resource {
@@ -132,7 +136,9 @@ impl Region {
 
     fn machine_at(&mut self, address: &str) -> Option<&mut Resource<MachineParts>> {
         let now = self.now();
-        self.machines.values_mut().find(|one| one.own.address == address && one.life == Life::Up && one.ready_at <= now)
+        let number: u64 = address.rsplit(':').next()?.parse().ok()?;
+        let machine = self.machines.get_mut(&id_text(number));
+        machine.filter(|one| one.own.address == address && one.life == Life::Up && one.ready_at <= now)
     }
 }
 

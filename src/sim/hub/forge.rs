@@ -113,6 +113,8 @@ impl Forge for SimForge {
                     items.push(facts);
                 }
             }
+            // One question for every page of 100.
+            inner.reads += (items.len() as u64).div_ceil(100).saturating_sub(1);
             if inner.chance.permille(inner.mood.empty_permille) {
                 items.clear();
             }

@@ -197,7 +197,7 @@ impl Hub {
         self.lock().pulls.keys().copied().collect()
     }
 
-    /// How many questions were asked.
+    /// How many questions were asked, each page of a listing being one.
     pub fn reads(&self) -> u64 {
         self.lock().reads
     }

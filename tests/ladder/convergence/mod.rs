@@ -4,6 +4,7 @@
 //! [`story`] makes up what happens to pull requests, and tells a failure again in as few words as it can.
 
 mod decoys;
+mod economy;
 mod fuse;
 mod histories;
 mod matrix;

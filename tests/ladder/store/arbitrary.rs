@@ -198,9 +198,11 @@ pub(super) fn config() -> impl Strategy<Value = ConfigFacts> {
         text().prop_map(RepoSetting::Broken),
         repo_config().prop_map(|config| RepoSetting::Valid(Box::new(config)))
     ];
-    (sha(), text(), setting, time()).prop_map(|(head_sha, base_ref, setting, read_at)| ConfigFacts {
+    let base = proptest::option::of(text());
+    (sha(), text(), base, setting, time()).prop_map(|(head_sha, base_ref, base, setting, read_at)| ConfigFacts {
         head_sha,
         base_ref,
+        base,
         setting,
         read_at,
     })
