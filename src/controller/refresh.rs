@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::ports::World;
+use super::refusals;
 use crate::config::repo::combine;
+use crate::domain::guard::Guard;
 use crate::domain::id::{EnvKey, PrNumber};
 use crate::domain::policy::RepoSetting;
 use crate::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
@@ -48,7 +50,11 @@ pub async fn pull(world: &World, repo: &RepoRef, number: PrNumber) -> Result<Pul
 /// Whether a reading shows an older state than the one that is known. Nothing may follow from it: a pull request that
 /// was reopened would lose its environment.
 pub async fn is_behind(world: &World, facts: &PullFacts) -> Result<bool, StoreError> {
-    Ok(world.store.pull(facts.key).await?.is_some_and(|known| facts.is_behind(&known)))
+    let behind = world.store.pull(facts.key).await?.is_some_and(|known| facts.is_behind(&known));
+    if behind {
+        refusals::count(Guard::OlderState);
+    }
+    Ok(behind)
 }
 
 /// A close answers a request to destroy and ends an expiry: reopening begins anew.

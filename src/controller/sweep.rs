@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::execute;
 use super::ports::World;
 use super::state::Memory;
+use super::{execute, refusals};
 use crate::cloud::CloudError;
 use crate::domain::brake::{Brake, BrakeKind, SetBy};
+use crate::domain::guard::Guard;
 use crate::domain::id::EnvKey;
 use crate::domain::ledger::Ledger;
 use crate::domain::mark::{Mark, Subject};
@@ -148,15 +149,19 @@ impl Sweep<'_> {
         let mut verdicts = judge(&inventory, &known, &marks, &self.policy, now);
         let doubts = [&inventory.machines.as_ref().err(), &inventory.databases.as_ref().err()];
         let doubts = doubts.into_iter().flatten().map(|why| (*why).clone()).collect();
+        if let Gate::Refused(guard, _) | Gate::Frozen(guard, _) = &gate {
+            refusals::count(*guard);
+        }
         let mut outcome = match &gate {
-            Gate::Refused(why) => Outcome::Refused(why.clone()),
-            Gate::Frozen(why) => Outcome::Frozen(why.clone()),
+            Gate::Refused(_, why) => Outcome::Refused(why.clone()),
+            Gate::Frozen(_, why) => Outcome::Frozen(why.clone()),
             Gate::Open if verdicts.iter().all(|verdict| verdict.ruling == Ruling::Keep) => Outcome::Clean,
             Gate::Open => Outcome::Found,
         };
         if matches!(gate, Gate::Open)
             && let Some(why) = after(&verdicts, &past, &self.policy)
         {
+            refusals::count(Guard::ManySwept);
             if scope != Scope::DryRun {
                 freeze(self.world, &why, now).await?;
             }
@@ -168,6 +173,7 @@ impl Sweep<'_> {
                 self.remove(lease, &mut verdicts).await?;
             }
         }
+        verdicts.iter().filter_map(|verdict| verdict.guard).for_each(refusals::count);
         tell(&outcome, &verdicts);
         Ok(Report { at: now, applied: scope != Scope::DryRun, outcome, doubts, verdicts })
     }
@@ -238,13 +244,13 @@ impl Sweep<'_> {
                 fresh = self.list().await;
                 listed_at = now;
             }
-            let (ruling, why) = match self.remove_one(&fresh, verdict).await {
-                Ok(()) => (Ruling::Removed, None),
-                Err(Removal::Spared(why)) => (Ruling::Wait, Some(why)),
-                Err(Removal::Failed(why)) => (Ruling::Failed, Some(why)),
+            let (ruling, why, guard) = match self.remove_one(&fresh, verdict).await {
+                Ok(()) => (Ruling::Removed, None, None),
+                Err(Removal::Spared(guard, why)) => (Ruling::Wait, Some(why), Some(guard)),
+                Err(Removal::Failed(why)) => (Ruling::Failed, Some(why), None),
                 Err(Removal::Store(error)) => return Err(error),
             };
-            verdict.ruling = ruling;
+            (verdict.ruling, verdict.guard) = (ruling, guard);
             if let Some(why) = why {
                 verdict.why = format!("{}; {why}", verdict.why);
             }
@@ -253,12 +259,15 @@ impl Sweep<'_> {
     }
 
     async fn remove_one(&self, fresh: &Inventory, verdict: &Verdict) -> Result<(), Removal> {
-        let Some(mark) = &verdict.mark else { return Err(Removal::Spared("it carries no mark".to_owned())) };
+        let Some(mark) = &verdict.mark else {
+            return Err(Removal::Spared(Guard::Unmarked, "it carries no mark".to_owned()));
+        };
         let key = mark.tags.key;
         let now = self.world.clock.now();
         let store = &self.world.store;
         let Some(lease) = store.acquire(key, &self.world.holder, Duration::from_mins(1), now).await? else {
-            return Err(Removal::Spared("somebody works on its environment at this moment".to_owned()));
+            let why = "somebody works on its environment at this moment".to_owned();
+            return Err(Removal::Spared(Guard::LeaseTaken, why));
         };
         let done = self.remove_under(&lease, fresh, mark).await;
         store.release_lease(&lease).await?;
@@ -270,15 +279,17 @@ impl Sweep<'_> {
         let now = world.clock.now();
         let record = store.ledger(lease.key).await?;
         if let Some(brake) = store.brakes(now).await?.into_iter().find(|brake| brake.concerns(lease.key)) {
-            return Err(Removal::Spared(brake.to_string()));
+            return Err(Removal::Spared(brake.guard(), brake.to_string()));
         }
         let orphan = Orphan { install: &self.policy.install, record: record.as_ref(), mark, now };
-        let gone = || Removal::Spared("it was not there any more when it was looked at again".to_owned());
+        let gone =
+            || Removal::Spared(Guard::Vanished, "it was not there any more when it was looked at again".to_owned());
+        let unlisted = |why: &String| Removal::Spared(Guard::UnknownListing, why.clone());
         let detail = serde_json::json!({"subject": mark.subject, "evidence": mark.tags, "marked_at": mark.first_at,
             "sightings": mark.sightings});
         match &mark.subject {
             Subject::Machine(id) => {
-                let listing = fresh.machines.as_ref().map_err(|why| Removal::Spared(why.clone()))?;
+                let listing = fresh.machines.as_ref().map_err(unlisted)?;
                 let machine = listing.items.iter().find(|machine| machine.id == *id).ok_or_else(gone)?;
                 let owned = prove_orphan_machine(machine, orphan, &self.policy.allow)?;
                 store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
@@ -286,7 +297,7 @@ impl Sweep<'_> {
                 finish(world, begun, world.machines.terminate(&owned).await).await
             }
             Subject::Database(id) => {
-                let listing = fresh.databases.as_ref().map_err(|why| Removal::Spared(why.clone()))?;
+                let listing = fresh.databases.as_ref().map_err(unlisted)?;
                 let database = listing.items.iter().find(|database| database.id == *id).ok_or_else(gone)?;
                 let owned = prove_orphan_database(database, orphan, &self.policy.allow)?;
                 store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
@@ -320,7 +331,7 @@ pub(super) async fn freeze(world: &World, why: &str, now: Timestamp) -> Result<(
 
 /// Why something was not taken away.
 enum Removal {
-    Spared(String),
+    Spared(Guard, String),
     Failed(String),
     Store(StoreError),
 }
@@ -333,7 +344,7 @@ impl From<StoreError> for Removal {
 
 impl From<Refusal> for Removal {
     fn from(refusal: Refusal) -> Self {
-        Self::Spared(refusal.to_string())
+        Self::Spared(refusal.guard(), refusal.to_string())
     }
 }
 

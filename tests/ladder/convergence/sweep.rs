@@ -21,16 +21,16 @@ use super::world::{Beginning, Installation, REPO};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-async fn sweep(installation: &Installation, scope: Scope) -> Report {
+pub async fn sweep(installation: &Installation, scope: Scope) -> Report {
     installation.members[0].desk().sweep(scope).await.unwrap()
 }
 
-async fn pass(installation: &mut Installation, by: Duration) {
+pub async fn pass(installation: &mut Installation, by: Duration) {
     installation.pass_time(by).await.unwrap();
 }
 
 /// Opens pull requests, or closes them.
-async fn all(installation: &mut Installation, pulls: std::ops::RangeInclusive<u64>, open: bool) {
+pub async fn all(installation: &mut Installation, pulls: std::ops::RangeInclusive<u64>, open: bool) {
     for pr in pulls {
         let event = if open { Event::Push { pr, broken: false } } else { Event::Close { pr, merged: false } };
         installation.happen(pr * 2 + u64::from(!open), event).await;
@@ -39,7 +39,7 @@ async fn all(installation: &mut Installation, pulls: std::ops::RangeInclusive<u6
 }
 
 /// An environment whose record was closed because listings lacked what there was.
-async fn leaked() -> Installation {
+pub async fn leaked() -> Installation {
     let mut installation = Installation::begin(Beginning::fair(3)).await;
     all(&mut installation, 1..=1, true).await;
     installation.outside.cloud.set_weather(Weather { lossy_permille: 1_000, ..Weather::FAIR });
@@ -50,7 +50,7 @@ async fn leaked() -> Installation {
 }
 
 /// Machines that a controller of ours has made and no record knows.
-async fn strays(installation: &mut Installation, pulls: std::ops::RangeInclusive<u64>) {
+pub async fn strays(installation: &mut Installation, pulls: std::ops::RangeInclusive<u64>) {
     let outside = installation.outside.clone();
     let install = outside.policy.install.clone();
     let clock = Arc::new(SimClock::new(outside.time.clone()));
@@ -154,7 +154,7 @@ async fn no_sweep_touches_a_decoy() {
                 assert!(matches!(report.outcome, Outcome::Refused(_)), "{decoy:?}: {report:?}");
                 assert_eq!(found, BTreeMap::from([(Ruling::Foreign, 2)]), "{decoy:?}");
             }
-            Decoy::Untagged | Decoy::OtherName | Decoy::Future => {
+            Decoy::Untagged | Decoy::OtherName | Decoy::Future | Decoy::Relabelled => {
                 assert_eq!(found, BTreeMap::from([(Ruling::Foreign, 2)]), "{decoy:?}: {report:?}");
             }
         }
