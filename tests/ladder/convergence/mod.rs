@@ -5,6 +5,7 @@
 
 mod decoys;
 mod fuse;
+mod guards;
 mod histories;
 mod matrix;
 mod member;
