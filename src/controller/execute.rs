@@ -18,6 +18,7 @@ use crate::domain::assignment::{Assignment, Task};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::Generation;
 use crate::domain::ledger::{Answer, Host, Intent, Ledger, Left, Proof, Said, Standing};
+use crate::domain::owned::Refusal;
 use crate::domain::step::Step;
 use crate::domain::time::Timestamp;
 use crate::forge::{ForgeError, ForgeErrorKind};
@@ -51,6 +52,9 @@ pub enum StepError {
     /// More is being taken away than looks right (I3); the text says how much.
     #[error("removals are frozen: {0}")]
     Braked(String),
+    /// What was to be taken away may not be, after all.
+    #[error("it is not taken away: {0}")]
+    Refused(#[from] Refusal),
     /// The repository has not been read yet.
     #[error("the repository has not been read yet")]
     UnknownRepository,
@@ -146,10 +150,12 @@ pub(super) async fn step(
             }
         }
         Step::Terminate(machine) => {
+            machine.check_age(now)?;
             let detail = grounds.entry(json!({"machine": machine.id(), "evidence": evidence(machine)}));
             journaled(world, lease, step, detail, world.machines.terminate(machine)).await
         }
         Step::DropDatabase(database) => {
+            database.check_age(now)?;
             let detail = grounds.entry(json!({"database": database.id(), "evidence": evidence(database)}));
             journaled(world, lease, step, detail, world.databases.delete(database)).await
         }

@@ -19,6 +19,7 @@ mod pass;
 mod ports;
 mod queue;
 mod refresh;
+mod refusals;
 mod replicas;
 mod resync;
 mod routes;

@@ -14,12 +14,14 @@ use super::execute::{self, StepError};
 use super::grounds::Grounds;
 use super::observe;
 use super::ports::World;
+use super::refusals;
 use super::replicas;
 use super::routes;
 use super::state::{Memory, Silence};
 use crate::cloud::{CloudError, ErrorClass};
 use crate::domain::assignment::RolloutPhase;
 use crate::domain::desired::Desired;
+use crate::domain::guard::Guard;
 use crate::domain::id::EnvKey;
 use crate::domain::ledger::Ledger;
 use crate::domain::observed::{Machine, MachineState, Observed};
@@ -80,6 +82,7 @@ pub async fn run(world: &World, memory: &Memory, key: EnvKey) -> Result<Outcome,
     let seen = observe(world, memory, &known).await;
     let decision = decide(world, memory, &known, &seen);
     give_up_turns(memory, key, &decision.plan);
+    refusals::in_decision(&decision, known.ledger.as_ref());
     replicas::end_build(world, memory, key, looked_at).await?;
     routes::publish(world, memory, &known, &seen, &decision);
     if decision.plan.steps.is_empty() && decision.sayings.steps.is_empty() {
@@ -89,6 +92,7 @@ pub async fn run(world: &World, memory: &Memory, key: EnvKey) -> Result<Outcome,
     }
     let now = world.clock.now();
     let Some(lease) = world.store.acquire(key, &world.holder, LEASE, now).await? else {
+        refusals::count(Guard::LeaseTaken);
         return Ok(Outcome::Again(world.policy.load().pace.busy));
     };
     // A pass that panics gives its lease back: its environment would wait for the lease to expire.
@@ -126,6 +130,9 @@ async fn act(
         let done = AssertUnwindSafe(execute::step(world, lease, &known, &grounds, step)).catch_unwind().await;
         if changes_resources(step) {
             memory.note_change(lease.key, world.clock.now());
+        }
+        if let Ok(Err(error)) = &done {
+            refusals::in_error(error);
         }
         let error = match done {
             Ok(Ok(())) => {

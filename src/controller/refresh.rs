@@ -1,7 +1,9 @@
 //! Reads a pull request and its configuration again and stores the facts.
 
 use super::ports::World;
+use super::refusals;
 use crate::config::repo::combine;
+use crate::domain::guard::Guard;
 use crate::domain::id::{PrNumber, digest};
 use crate::domain::policy::RepoSetting;
 use crate::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
@@ -46,7 +48,11 @@ pub async fn pull(world: &World, repo: &RepoRef, number: PrNumber) -> Result<Pul
 /// Whether a reading shows an older state than the one that is known. Nothing may follow from it: a pull request that
 /// was reopened would lose its environment.
 pub async fn is_behind(world: &World, facts: &PullFacts) -> Result<bool, StoreError> {
-    Ok(world.store.pull(facts.key).await?.is_some_and(|known| facts.is_behind(&known)))
+    let behind = world.store.pull(facts.key).await?.is_some_and(|known| facts.is_behind(&known));
+    if behind {
+        refusals::count(Guard::OlderState);
+    }
+    Ok(behind)
 }
 
 /// A close answers a request to destroy and ends an expiry: reopening begins anew.

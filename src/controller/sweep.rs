@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::execute;
 use super::fleet::in_time;
 use super::ports::World;
 use super::state::Memory;
+use super::{execute, refusals};
 use crate::cloud::CloudError;
 use crate::domain::brake::{Brake, BrakeKind, SetBy};
+use crate::domain::guard::Guard;
 use crate::domain::id::EnvKey;
 use crate::domain::ledger::Ledger;
 use crate::domain::mark::{Mark, Subject};
@@ -148,15 +149,19 @@ impl Sweep<'_> {
         known.wanted = self.ask(&inventory, &known.ledgers, &marks, now).await?;
         let mut verdicts = judge(&inventory, &known, &marks, &self.policy, now);
         let doubts = inventory.doubts();
+        if let Gate::Refused(guard, _) | Gate::Frozen(guard, _) = &gate {
+            refusals::count(*guard);
+        }
         let mut outcome = match &gate {
-            Gate::Refused(why) => Outcome::Refused(why.clone()),
-            Gate::Frozen(why) => Outcome::Frozen(why.clone()),
+            Gate::Refused(_, why) => Outcome::Refused(why.clone()),
+            Gate::Frozen(_, why) => Outcome::Frozen(why.clone()),
             Gate::Open if verdicts.iter().all(|verdict| verdict.ruling == Ruling::Keep) => Outcome::Clean,
             Gate::Open => Outcome::Found,
         };
         if matches!(gate, Gate::Open)
             && let Some(why) = after(&verdicts, &past, &self.policy)
         {
+            refusals::count(Guard::ManySwept);
             if scope != Scope::DryRun {
                 freeze(self.world, &why, now).await?;
             }
@@ -168,6 +173,7 @@ impl Sweep<'_> {
                 self.remove(lease, &mut verdicts).await?;
             }
         }
+        verdicts.iter().filter_map(|verdict| verdict.guard).for_each(refusals::count);
         tell(&outcome, &verdicts);
         Ok(Report { at: now, applied: scope != Scope::DryRun, outcome, doubts, verdicts })
     }
@@ -245,13 +251,13 @@ impl Sweep<'_> {
                 fresh = self.list().await;
                 listed_at = now;
             }
-            let (ruling, why) = match self.remove_one(&lease, &fresh, verdict).await {
-                Ok(()) => (Ruling::Removed, None),
-                Err(Removal::Spared(why)) => (Ruling::Wait, Some(why)),
-                Err(Removal::Failed(why)) => (Ruling::Failed, Some(why)),
+            let (ruling, why, guard) = match self.remove_one(&lease, &fresh, verdict).await {
+                Ok(()) => (Ruling::Removed, None, None),
+                Err(Removal::Spared(guard, why)) => (Ruling::Wait, Some(why), Some(guard)),
+                Err(Removal::Failed(why)) => (Ruling::Failed, Some(why), None),
                 Err(Removal::Store(error)) => return Err(error),
             };
-            verdict.ruling = ruling;
+            (verdict.ruling, verdict.guard) = (ruling, guard);
             if let Some(why) = why {
                 verdict.why = format!("{}; {why}", verdict.why);
             }
@@ -260,14 +266,17 @@ impl Sweep<'_> {
     }
 
     async fn remove_one(&self, sweeping: &Lease, fresh: &Inventory, verdict: &Verdict) -> Result<(), Removal> {
-        let Some(mark) = &verdict.mark else { return Err(Removal::Spared("it carries no mark".to_owned())) };
+        let Some(mark) = &verdict.mark else {
+            return Err(Removal::Spared(Guard::Unmarked, "it carries no mark".to_owned()));
+        };
         let Some(key) = mark.tags.as_ref().map(|tags| tags.key) else {
             return self.clear_away(sweeping, fresh, verdict.owner, mark).await;
         };
         let now = self.world.clock.now();
         let store = &self.world.store;
         let Some(lease) = store.acquire(key, &self.world.holder, Duration::from_mins(1), now).await? else {
-            return Err(Removal::Spared("somebody works on its environment at this moment".to_owned()));
+            let why = "somebody works on its environment at this moment".to_owned();
+            return Err(Removal::Spared(Guard::LeaseTaken, why));
         };
         let done = self.remove_under(&lease, fresh, mark).await;
         store.release_lease(&lease).await?;
@@ -279,13 +288,13 @@ impl Sweep<'_> {
         let now = world.clock.now();
         let record = store.ledger(lease.key).await?;
         if let Some(brake) = store.brakes(now).await?.into_iter().find(|brake| brake.concerns(lease.key)) {
-            return Err(Removal::Spared(brake.to_string()));
+            return Err(Removal::Spared(brake.guard(), brake.to_string()));
         }
         let orphan = Orphan { install: &self.policy.install, record: record.as_ref(), mark, now };
         let detail = detail(mark);
         match &mark.subject {
             Subject::Machine(id) => {
-                let listing = fresh.machines.as_ref().map_err(|why| Removal::Spared(why.clone()))?;
+                let listing = fresh.machines.as_ref().map_err(|why| unlisted(why))?;
                 let machine = listing.items.iter().find(|machine| machine.id == *id).ok_or_else(gone)?;
                 let owned = prove_orphan_machine(machine, orphan, &self.policy.allow)?;
                 store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
@@ -293,7 +302,7 @@ impl Sweep<'_> {
                 finish(world, begun, world.machines.terminate(&owned).await).await
             }
             Subject::Database(id) => {
-                let listing = fresh.databases.as_ref().map_err(|why| Removal::Spared(why.clone()))?;
+                let listing = fresh.databases.as_ref().map_err(|why| unlisted(why))?;
                 let database = listing.items.iter().find(|database| database.id == *id).ok_or_else(gone)?;
                 let owned = prove_orphan_database(database, orphan, &self.policy.allow)?;
                 store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
@@ -316,11 +325,11 @@ impl Sweep<'_> {
         let now = world.clock.now();
         let key = owner.unwrap_or(EnvKey::SWEEP);
         if let Some(brake) = store.brakes(now).await?.into_iter().find(|brake| brake.concerns(key)) {
-            return Err(Removal::Spared(brake.to_string()));
+            return Err(Removal::Spared(brake.guard(), brake.to_string()));
         }
         let is_golden = matches!(mark.subject, Subject::Golden(_));
         let listing = if is_golden { &fresh.goldens } else { &fresh.beside };
-        let listing = listing.as_ref().map_err(|why| Removal::Spared(why.clone()))?;
+        let listing = listing.as_ref().map_err(|why| unlisted(why))?;
         let residue = listing.items.iter().find(|residue| residue.subject == mark.subject).ok_or_else(gone)?;
         let owned = prove_residue(residue, &self.policy.install, mark, &self.policy.allow, now)?;
         store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
@@ -331,8 +340,12 @@ impl Sweep<'_> {
     }
 }
 
+fn unlisted(why: &str) -> Removal {
+    Removal::Spared(Guard::UnknownListing, why.to_owned())
+}
+
 fn gone() -> Removal {
-    Removal::Spared("it was not there any more when it was looked at again".to_owned())
+    Removal::Spared(Guard::Vanished, "it was not there any more when it was looked at again".to_owned())
 }
 
 /// What the journal says of a removal.
@@ -364,7 +377,7 @@ pub(super) async fn freeze(world: &World, why: &str, now: Timestamp) -> Result<(
 
 /// Why something was not taken away.
 enum Removal {
-    Spared(String),
+    Spared(Guard, String),
     Failed(String),
     Store(StoreError),
 }
@@ -377,7 +390,7 @@ impl From<StoreError> for Removal {
 
 impl From<Refusal> for Removal {
     fn from(refusal: Refusal) -> Self {
-        Self::Spared(refusal.to_string())
+        Self::Spared(refusal.guard(), refusal.to_string())
     }
 }
 

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::guard::Guard;
 use super::id::EnvKey;
 use super::time::Timestamp;
 
@@ -78,6 +79,16 @@ impl Brake {
     /// Whether it still holds.
     pub fn is_on(&self, now: Timestamp) -> bool {
         now < self.until
+    }
+
+    /// The guard that it is.
+    pub fn guard(&self) -> Guard {
+        match (self.kind, self.by) {
+            (BrakeKind::Pause, _) => Guard::Pause,
+            (BrakeKind::Hold, _) => Guard::Hold,
+            (BrakeKind::Freeze, SetBy::Operator) => Guard::Freeze,
+            (BrakeKind::Freeze, SetBy::Guard) => Guard::FrozenByGuard,
+        }
     }
 
     /// Whether it is about this environment.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::assignment::Task;
+use super::guard::Guard;
 use super::id::SeedName;
 use super::id::{CommitSha, EnvUid, Generation};
 use super::ledger::Host;
@@ -121,6 +122,19 @@ pub enum Obstacle {
     RepositoryNotAllowed,
     /// `.kagero.yml` asks for something that the operator has not set up.
     Unservable(String),
+}
+
+impl Obstacle {
+    /// The guard that it is for what lives.
+    pub fn guard(&self) -> Guard {
+        match self {
+            Self::NotRead(_) => Guard::Unread,
+            Self::BrokenConfig(_) => Guard::BrokenConfig,
+            Self::ForkUnapproved(_) => Guard::Unapproved,
+            Self::RepositoryNotAllowed => Guard::Delisted,
+            Self::Unservable(_) => Guard::Unservable,
+        }
+    }
 }
 
 impl std::fmt::Display for Obstacle {

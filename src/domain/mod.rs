@@ -6,6 +6,7 @@
 pub mod assignment;
 pub mod brake;
 pub mod desired;
+pub mod guard;
 pub mod id;
 pub mod ledger;
 pub mod mark;

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::guard::Guard;
 use super::id::{DatabaseId, EnvUid, Generation, InstallId, MachineId};
 use super::ledger::{Ledger, Standing};
 use super::mark::{Mark, Subject};
@@ -59,6 +60,11 @@ impl<T, O> Owned<T, O> {
     /// Whether the evidence is still young enough to act on.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
         now.since(self.read_at) <= EVIDENCE_LIFETIME
+    }
+
+    /// Refuses what rests on evidence that is too old.
+    pub fn check_age(&self, now: Timestamp) -> Result<(), Refusal> {
+        if self.is_fresh(now) { Ok(()) } else { Err(Refusal::Stale { name: self.name.clone() }) }
     }
 }
 
@@ -166,6 +172,25 @@ pub enum Refusal {
         /// Where it is.
         place: String,
     },
+}
+
+impl Refusal {
+    /// The guard that refuses.
+    pub fn guard(&self) -> Guard {
+        match self {
+            Self::Untagged { .. } => Guard::Untagged,
+            Self::OtherInstall { .. } => Guard::OtherInstall,
+            Self::OtherEnvironment { .. } => Guard::OtherEnvironment,
+            Self::FutureGeneration { .. } => Guard::FutureGeneration,
+            Self::Claimed { .. } => Guard::Claimed,
+            Self::Used { .. } => Guard::InUse,
+            Self::Unmarked { .. } => Guard::Unmarked,
+            Self::YoungMark { .. } => Guard::YoungMark,
+            Self::Stale { .. } => Guard::StaleEvidence,
+            Self::Name { .. } => Guard::Name,
+            Self::Place { .. } => Guard::Place,
+        }
+    }
 }
 
 /// What the names of all resources of an installation begin with: `kagero-<install>-`, or with

@@ -1,11 +1,13 @@
 //! Steps: plain data that leaves the executor nothing to decide.
 
 use super::assignment::{Task, TaskDigest};
+use super::brake::Brake;
 use super::desired::DatabaseSpec;
+use super::guard::Guard;
 use super::id::{CommitSha, DatabaseId, Generation, HostLabel, MachineId, ServiceName};
 use super::ledger::{DeploymentState, Host, Intent, Left, Token};
 use super::observed::Tags;
-use super::owned::Owned;
+use super::owned::{Owned, Refusal};
 use super::time::Timestamp;
 
 /// One thing to do. Every variant may be repeated without harm.
@@ -171,12 +173,33 @@ pub enum Waiting {
     Knowledge(String),
     /// Resources are being taken away.
     Removal,
+    /// A database goes once no machine of ours can be using it.
+    MachineFirst,
     /// A resource that may not be touched, and why: needs a person.
-    Refused(String),
-    /// Something is stopped for a time; the text says by what and until when.
-    Braked(String),
+    Refused(Refusal),
+    /// Something is stopped for a time.
+    Braked(Brake),
     /// It failed, and will not be tried again until something changes.
     Failed(Failure),
+}
+
+impl Waiting {
+    /// The guard that keeps something from being taken away, if one does.
+    pub fn guard(&self) -> Option<Guard> {
+        match self {
+            Self::Knowledge(_) => Some(Guard::UnknownListing),
+            Self::MachineFirst => Some(Guard::MachineFirst),
+            Self::Refused(refusal) => Some(refusal.guard()),
+            Self::Braked(brake) => Some(brake.guard()),
+            Self::Machine
+            | Self::Database
+            | Self::Turn
+            | Self::Rollout
+            | Self::Agent(_)
+            | Self::Removal
+            | Self::Failed(_) => None,
+        }
+    }
 }
 
 /// A failure that ends the attempts.

@@ -30,7 +30,7 @@ pub fn restrain(plan: Plan, brakes: &[Brake], policy: &Policy, now: Timestamp) -
     }
     for (place, brake) in reasons.iter().enumerate() {
         if !reasons[..place].contains(brake) {
-            waiting.push(Waiting::Braked(brake.to_string()));
+            waiting.push(Waiting::Braked((*brake).clone()));
         }
     }
     let next = if steps.is_empty() { Next::Poll(policy.pace.idle) } else { next };
@@ -115,7 +115,7 @@ mod tests {
         let after = restrain(before.clone(), brakes, &policy(), NOW);
         if stopped {
             assert_eq!(after.steps, []);
-            assert!(matches!(&after.waiting[1], Waiting::Braked(why) if why.contains("an incident")), "{after:?}");
+            assert!(matches!(&after.waiting[1], Waiting::Braked(brake) if brake.reason == "an incident"), "{after:?}");
             assert_eq!(after.next, Next::Poll(policy().pace.idle));
         } else {
             assert_eq!(after, before);

@@ -70,7 +70,7 @@ pub(super) fn take_away(ledger: &Ledger, seen: &Observed, policy: &Policy) -> Pl
                     steps.extend(step);
                     waiting.push(wait);
                 } else {
-                    waiting.push(Waiting::Removal);
+                    waiting.push(Waiting::MachineFirst);
                 }
             }
         }
@@ -86,7 +86,7 @@ pub(super) fn take_away(ledger: &Ledger, seen: &Observed, policy: &Policy) -> Pl
 /// The step that takes a machine away, if it may be taken, and what there is to wait for.
 pub(super) fn terminate(machine: &Machine, ledger: &Ledger, policy: &Policy) -> (Option<Step>, Waiting) {
     match prove_machine(machine, claim(ledger, policy), &policy.allow) {
-        Err(refusal) => (None, Waiting::Refused(refusal.to_string())),
+        Err(refusal) => (None, Waiting::Refused(refusal)),
         Ok(owned) => match machine.state {
             // Providers finish a removal by themselves, after their own restart too.
             MachineState::Stopping => (None, Waiting::Removal),
@@ -100,7 +100,7 @@ pub(super) fn terminate(machine: &Machine, ledger: &Ledger, policy: &Policy) -> 
 /// The step that takes a database away, if it may be taken, and what there is to wait for.
 pub(super) fn drop_database(database: &Database, ledger: &Ledger, policy: &Policy) -> (Option<Step>, Waiting) {
     match prove_database(database, claim(ledger, policy), &policy.allow) {
-        Err(refusal) => (None, Waiting::Refused(refusal.to_string())),
+        Err(refusal) => (None, Waiting::Refused(refusal)),
         Ok(owned) => match database.state {
             DatabaseState::Dropping => (None, Waiting::Removal),
             DatabaseState::Preparing | DatabaseState::Ready | DatabaseState::Failed(_) => {

@@ -316,6 +316,7 @@ fn detail(facts: &Facts<'_>, failure: Option<&str>) -> Option<String> {
         | Waiting::Database
         | Waiting::Rollout
         | Waiting::Removal
+        | Waiting::MachineFirst
         | Waiting::Failed(_) => None,
     });
     // Beside a candidate, services may be down because it takes their place.

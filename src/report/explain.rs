@@ -107,6 +107,7 @@ fn waiting(waiting: &Waiting) -> String {
         Waiting::Agent(why) => format!("the agent does not answer: {why}"),
         Waiting::Knowledge(why) => format!("not known: {why}"),
         Waiting::Removal => "resources are being taken away".to_owned(),
+        Waiting::MachineFirst => "the database goes after its machine".to_owned(),
         Waiting::Refused(why) => format!("left alone: {why}"),
         Waiting::Braked(why) => format!("stopped: {why}"),
         Waiting::Failed(failure) => format!("{} failed: {}", failure.stage, failure.reason),

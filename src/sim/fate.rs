@@ -27,6 +27,10 @@ pub enum Call {
     Prepare,
     /// A database is deleted.
     DeleteDatabase,
+    /// Goldens are listed.
+    ListGoldens,
+    /// A golden is dropped.
+    DropGolden,
     /// An agent is asked how it stands.
     Status,
     /// An agent is given a task.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Inventory, Known, Ruling, Thing, Verdict};
 use crate::domain::brake::BrakeKind;
+use crate::domain::guard::Guard;
 use crate::domain::ledger::{Held, Standing};
 use crate::domain::owned::ORPHAN_AGE;
 use crate::domain::policy::Policy;
@@ -15,9 +16,9 @@ pub enum Gate {
     /// It may.
     Open,
     /// It may look and mark, but take nothing away; the text says why.
-    Frozen(String),
+    Frozen(Guard, String),
     /// It may not even mark: what it sees is not to be believed. The text says why and what to do.
-    Refused(String),
+    Refused(Guard, String),
 }
 
 /// How much was listed at one time.
@@ -55,18 +56,23 @@ pub fn before(inventory: &Inventory, known: &Known, past: &Past, policy: &Policy
     let allow = &policy.allow;
     for (what, list) in [("accounts", &allow.accounts), ("regions", &allow.regions), ("networks", &allow.networks)] {
         if list.is_empty() {
-            return Gate::Refused(format!("the allow-list names no {what}: an emptied list allows nothing; fill it"));
+            let why = format!("the allow-list names no {what}: an emptied list allows nothing; fill it");
+            return Gate::Refused(Guard::EmptyAllowList, why);
         }
     }
     if let (Err(machines), Err(databases)) = (&inventory.machines, &inventory.databases) {
-        return Gate::Refused(format!("nothing can be listed: {machines}; {databases}; try again when it can"));
+        let why = format!("nothing can be listed: {machines}; {databases}; try again when it can");
+        return Gate::Refused(Guard::NothingListed, why);
     }
-    if let Some(why) = elsewhere(inventory, policy).or_else(|| shrunk(inventory, known, past, policy, now)) {
-        return Gate::Refused(why);
+    if let Some(why) = elsewhere(inventory, policy) {
+        return Gate::Refused(Guard::Elsewhere, why);
+    }
+    if let Some(why) = shrunk(inventory, known, past, policy, now) {
+        return Gate::Refused(Guard::Shrunk, why);
     }
     let mut on = known.brakes.iter().filter(|brake| brake.is_on(now) && brake.key.is_none());
     match on.find(|brake| matches!(brake.kind, BrakeKind::Freeze | BrakeKind::Pause)) {
-        Some(brake) => Gate::Frozen(brake.to_string()),
+        Some(brake) => Gate::Frozen(brake.guard(), brake.to_string()),
         None => Gate::Open,
     }
 }

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::brake::{Brake, BrakeKind};
+use crate::domain::guard::Guard;
 use crate::domain::id::{EnvKey, EnvUid};
 use crate::domain::ledger::{Ledger, Standing};
 use crate::domain::mark::{Mark, Subject};
@@ -66,6 +67,9 @@ pub struct Verdict {
     pub ruling: Ruling,
     /// One sentence: why.
     pub why: String,
+    /// Which guard keeps what no environment claims, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
     /// The mark that it carries after this sweep.
     pub mark: Option<Mark>,
 }
@@ -194,6 +198,19 @@ pub fn judge(inventory: &Inventory, known: &Known, marks: &[Mark], policy: &Poli
     things.chain(inventory.residue().map(|residue| court.verdict_on_residue(residue))).collect()
 }
 
+/// A ruling with its reason.
+struct Reason {
+    ruling: Ruling,
+    why: String,
+    guard: Option<Guard>,
+}
+
+impl Reason {
+    fn because(ruling: Ruling, guard: impl Into<Option<Guard>>, why: String) -> Self {
+        Self { ruling, why, guard: guard.into() }
+    }
+}
+
 struct Court<'a> {
     inventory: &'a Inventory,
     known: &'a Known,
@@ -207,8 +224,8 @@ struct Court<'a> {
 impl Court<'_> {
     fn verdict(&self, thing: Thing<'_>) -> Verdict {
         let subject = thing.subject();
-        let (ruling, why, mark) = match self.orphan(thing) {
-            Err((ruling, why)) => (ruling, why, None),
+        let (Reason { ruling, why, guard }, mark) = match self.orphan(thing) {
+            Err(reason) => (reason, None),
             Ok(tags) => {
                 let before = self.marks.get(&subject).filter(|mark| mark.tags.as_ref() == Some(tags));
                 let mark = if self.inventory.is_whole(&subject) {
@@ -219,34 +236,36 @@ impl Court<'_> {
                 } else {
                     before.map(|mark| (*mark).clone())
                 };
-                let (ruling, why) = self.future(thing, tags, mark.as_ref());
-                (ruling, why, mark)
+                (self.future(thing, tags, mark.as_ref()), mark)
             }
         };
         let owner = thing.tags().map(|tags| tags.key);
-        Verdict { subject, name: thing.name().to_owned(), owner, ruling, why, mark }
+        Verdict { subject, name: thing.name().to_owned(), owner, ruling, why, guard, mark }
     }
 
     /// The tags of something that is ours and that no environment claims and no open pull request may want.
-    fn orphan<'t>(&self, thing: Thing<'t>) -> Result<&'t Tags, (Ruling, String)> {
-        let foreign = |why: String| (Ruling::Foreign, format!("{why}; never touched, have a look"));
-        let Some(tags) = thing.tags() else { return Err(foreign("it carries no owner tags".to_owned())) };
+    fn orphan<'t>(&self, thing: Thing<'t>) -> Result<&'t Tags, Reason> {
+        let foreign =
+            |guard, why: String| Reason::because(Ruling::Foreign, guard, format!("{why}; never touched, have a look"));
+        let keep = |why: String| Reason::because(Ruling::Keep, None, why);
+        let Some(tags) = thing.tags() else {
+            return Err(foreign(Guard::Untagged, "it carries no owner tags".to_owned()));
+        };
         if tags.install != self.policy.install {
-            return Err(foreign(format!("it belongs to installation {}", tags.install)));
+            return Err(foreign(Guard::OtherInstall, format!("it belongs to installation {}", tags.install)));
         }
         let record = self.records.get(&tags.uid);
         match record.map(|record| (record, record.standing)) {
-            Some((_, Standing::Live)) => {
-                return Err((Ruling::Keep, format!("environment {} lives", tags.key)));
-            }
+            Some((_, Standing::Live)) => return Err(keep(format!("environment {} lives", tags.key))),
             Some((_, Standing::Leaving(since))) => {
-                return Err((Ruling::Keep, format!("environment {} is being taken away since {since}", tags.key)));
+                return Err(keep(format!("environment {} is being taken away since {since}", tags.key)));
             }
             Some((record, Standing::Released(_))) if tags.generation > record.generation => {
-                return Err(foreign(format!(
+                let why = format!(
                     "it is of generation {}, and the record of {} only knows {}: the records are older than the world",
                     tags.generation, tags.key, record.generation
-                )));
+                );
+                return Err(foreign(Guard::FutureGeneration, why));
             }
             Some((_, Standing::Released(_))) | None => {}
         }
@@ -258,55 +277,63 @@ impl Court<'_> {
             now: self.now,
         };
         match thing.prove(proof, self.policy) {
-            Err(refusal @ (Refusal::Name { .. } | Refusal::Place { .. })) => Err(foreign(refusal.to_string())),
+            Err(refusal @ (Refusal::Name { .. } | Refusal::Place { .. })) => {
+                Err(foreign(refusal.guard(), refusal.to_string()))
+            }
             _ => match self.known.wanted.get(&tags.key) {
-                Some(Wanted::Yes) => Err((Ruling::Spare, format!("pull request {} is open", tags.key))),
+                Some(Wanted::Yes) => Err(is_open(tags)),
                 _ => Ok(tags),
             },
         }
     }
 
     /// What is to become of an orphan.
-    fn future(&self, thing: Thing<'_>, tags: &Tags, mark: Option<&Mark>) -> (Ruling, String) {
+    fn future(&self, thing: Thing<'_>, tags: &Tags, mark: Option<&Mark>) -> Reason {
         let nobody = match self.records.get(&tags.uid).map(|record| record.standing) {
             Some(Standing::Released(at)) => format!("environment {} was closed at {at}", tags.key),
             _ => format!("environment {} has no record", tags.key),
         };
+        let spare = |guard, why: &str| Reason::because(Ruling::Spare, guard, format!("{nobody}, but {why}"));
+        let wait = |guard: Option<Guard>, why: &str| Reason::because(Ruling::Wait, guard, format!("{nobody}; {why}"));
         let mut holds = self.known.brakes.iter().filter(|brake| brake.is_on(self.now) && brake.kind == BrakeKind::Hold);
         if let Some(hold) = holds.find(|brake| brake.concerns(tags.key)) {
-            return (Ruling::Spare, format!("{nobody}, but {hold}"));
+            return spare(hold.guard(), &hold.to_string());
         }
         if thing.is_leaving() {
-            return (Ruling::Wait, format!("{nobody}; it is being taken away"));
+            return wait(None, "it is being taken away");
         }
         let Some(mark) = mark.filter(|mark| self.inventory.is_whole(&mark.subject)) else {
-            return (Ruling::Wait, format!("{nobody}; the listing was not complete, which proves nothing"));
+            return wait(Some(Guard::PartialSweep), "the listing was not complete, which proves nothing");
         };
         let record = self.records.get(&tags.uid).copied();
         let proof = Orphan { install: &self.policy.install, record, mark, now: self.now };
         if let Err(refusal) = thing.prove(proof, self.policy) {
-            return (Ruling::Wait, format!("{nobody}; {refusal}"));
+            return wait(Some(refusal.guard()), &refusal.to_string());
         }
         let reason = match self.known.wanted.get(&tags.key) {
             Some(Wanted::No(why)) => why,
             // Caught above; repeated so that no order of rules can let it through.
-            Some(Wanted::Yes) => return (Ruling::Spare, format!("pull request {} is open", tags.key)),
-            Some(Wanted::Unknown(why)) => return (Ruling::Spare, format!("{nobody}, but {why}")),
-            None => return (Ruling::Spare, format!("{nobody}, but its pull request was not asked for")),
+            Some(Wanted::Yes) => return is_open(tags),
+            Some(Wanted::Unknown(why)) => return spare(Guard::UnreadPull, why),
+            None => return spare(Guard::UnreadPull, "its pull request was not asked for"),
         };
         if matches!(thing, Thing::Database(_)) {
             match &self.housed {
                 None => {
-                    return (Ruling::Wait, format!("{nobody}; the machines could not be listed, and one may use it"));
+                    return wait(Some(Guard::UnknownMachines), "the machines could not be listed, and one may use it");
                 }
                 Some(housed) if housed.contains(&tags.uid) => {
-                    return (Ruling::Wait, format!("{nobody}; its machine goes first"));
+                    return wait(Some(Guard::HousedOrphan), "its machine goes first");
                 }
                 Some(_) => {}
             }
         }
-        (Ruling::Due, format!("{nobody}, and {reason}; marked since {}", mark.first_at))
+        Reason::because(Ruling::Due, None, format!("{nobody}, and {reason}; marked since {}", mark.first_at))
     }
+}
+
+fn is_open(tags: &Tags) -> Reason {
+    Reason::because(Ruling::Spare, Guard::OpenPull, format!("pull request {} is open", tags.key))
 }
 
 /// A mark as old as can be, to ask what else would be in the way.

@@ -3,8 +3,9 @@
 //! Guarantees: the same as of the whole sweep; what is of use is kept, whatever mark stands on it.
 //! Must not know: how a provider finds out what uses a thing.
 
-use super::{Court, Inventory, Ruling, Verdict, ripe};
+use super::{Court, Inventory, Reason, Ruling, Verdict, ripe};
 use crate::domain::brake::BrakeKind;
+use crate::domain::guard::Guard;
 use crate::domain::id::EnvKey;
 use crate::domain::mark::Mark;
 use crate::domain::observed::{Residue, ResidueState};
@@ -21,8 +22,8 @@ impl Court<'_> {
     pub(super) fn verdict_on_residue(&self, residue: &Residue) -> Verdict {
         let subject = residue.subject.clone();
         let owner = residue.uid.as_ref().and_then(|uid| self.records.get(uid)).map(|record| record.key);
-        let (ruling, why, mark) = match self.useless(residue) {
-            Err((ruling, why)) => (ruling, why, None),
+        let (Reason { ruling, why, guard }, mark) = match self.useless(residue) {
+            Err(reason) => (reason, None),
             Ok(unused) => {
                 let before = self.marks.get(&subject).filter(|mark| mark.tags.is_none());
                 let mark = if self.inventory.is_whole(&subject) {
@@ -31,18 +32,19 @@ impl Court<'_> {
                 } else {
                     before.map(|mark| (*mark).clone())
                 };
-                let (ruling, why) = self.future_of_residue(residue, unused, owner, mark.as_ref());
-                (ruling, why, mark)
+                (self.future_of_residue(residue, unused, owner, mark.as_ref()), mark)
             }
         };
-        Verdict { subject, name: residue.name.clone(), owner, ruling, why, mark }
+        Verdict { subject, name: residue.name.clone(), owner, ruling, why, guard, mark }
     }
 
     /// Why nothing uses what is ours.
-    fn useless<'r>(&self, residue: &'r Residue) -> Result<&'r str, (Ruling, String)> {
+    fn useless<'r>(&self, residue: &'r Residue) -> Result<&'r str, Reason> {
+        let foreign =
+            |guard, why: String| Reason::because(Ruling::Foreign, guard, format!("{why}; never touched, have a look"));
         let unused = match &residue.state {
             ResidueState::Used(by) if residue.install.as_ref() == Some(&self.policy.install) => {
-                return Err((Ruling::Keep, by.clone()));
+                return Err(Reason::because(Ruling::Keep, Guard::InUse, by.clone()));
             }
             ResidueState::Used(why) | ResidueState::Unused(why) => why,
         };
@@ -50,32 +52,27 @@ impl Court<'_> {
         let mark = ripe(residue.subject.clone(), None);
         match prove_residue(residue, &self.policy.install, &mark, &self.policy.allow, self.now) {
             Err(Refusal::Untagged { .. }) => {
-                Err((Ruling::Foreign, format!("it carries no owner record ({unused}); never touched, have a look")))
+                Err(foreign(Guard::Untagged, format!("it carries no owner record ({unused})")))
             }
             Err(refusal @ (Refusal::OtherInstall { .. } | Refusal::Name { .. } | Refusal::Place { .. })) => {
-                Err((Ruling::Foreign, format!("{refusal}; never touched, have a look")))
+                Err(foreign(refusal.guard(), refusal.to_string()))
             }
             _ => Ok(unused),
         }
     }
 
-    fn future_of_residue(
-        &self,
-        residue: &Residue,
-        unused: &str,
-        owner: Option<EnvKey>,
-        mark: Option<&Mark>,
-    ) -> (Ruling, String) {
+    fn future_of_residue(&self, residue: &Residue, unused: &str, owner: Option<EnvKey>, mark: Option<&Mark>) -> Reason {
+        let wait = |guard, why: &str| Reason::because(Ruling::Wait, guard, format!("{unused}; {why}"));
         let mut holds = self.known.brakes.iter().filter(|brake| brake.is_on(self.now) && brake.kind == BrakeKind::Hold);
         if let Some(hold) = holds.find(|brake| owner.is_some_and(|key| brake.concerns(key))) {
-            return (Ruling::Spare, format!("{unused}, but {hold}"));
+            return Reason::because(Ruling::Spare, hold.guard(), format!("{unused}, but {hold}"));
         }
         let Some(mark) = mark.filter(|mark| self.inventory.is_whole(&mark.subject)) else {
-            return (Ruling::Wait, format!("{unused}; the listing was not complete, which proves nothing"));
+            return wait(Guard::PartialSweep, "the listing was not complete, which proves nothing");
         };
         match prove_residue(residue, &self.policy.install, mark, &self.policy.allow, self.now) {
-            Ok(_) => (Ruling::Due, format!("{unused}; marked since {}", mark.first_at)),
-            Err(refusal) => (Ruling::Wait, format!("{unused}; {refusal}")),
+            Ok(_) => Reason::because(Ruling::Due, None, format!("{unused}; marked since {}", mark.first_at)),
+            Err(refusal) => wait(refusal.guard(), &refusal.to_string()),
         }
     }
 }

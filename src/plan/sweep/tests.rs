@@ -306,7 +306,7 @@ fn a_mark_outlives_a_listing_that_lacks_its_subject() {
 
 fn refused(case: &Case) -> String {
     match case.gate() {
-        Gate::Refused(why) => why,
+        Gate::Refused(_, why) => why,
         other => panic!("{other:?}"),
     }
 }
@@ -383,7 +383,7 @@ fn a_listing_that_is_too_small_is_refused_unless_something_explains_it() {
 fn a_freeze_or_a_pause_of_everything_keeps_all() {
     for kind in [BrakeKind::Freeze, BrakeKind::Pause] {
         let case = Case::but(|case| case.known.brakes = vec![brake(kind, None, NOW.plus(HOUR))]);
-        assert!(matches!(case.gate(), Gate::Frozen(why) if why.contains("an incident")));
+        assert!(matches!(case.gate(), Gate::Frozen(_, why) if why.contains("an incident")));
         let over = Case::but(|case| case.known.brakes = vec![brake(kind, None, NOW)]);
         assert_eq!(over.gate(), Gate::Open);
     }

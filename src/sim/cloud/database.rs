@@ -8,7 +8,7 @@ use super::super::fate::{Call, Nerve};
 use super::region::{DatabaseParts, Life, Region, Resource};
 use super::{Cloud, error, staging, trouble};
 use crate::clock::Clock;
-use crate::cloud::{CloudError, DatabaseAccess, Databases, ErrorClass, no_residue, unknown_residue};
+use crate::cloud::{CloudError, DatabaseAccess, Databases, ErrorClass};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::{DatabaseId, InstallId};
 use crate::domain::observed::{Database, DatabaseState, Listing, Residue, Tags};
@@ -18,10 +18,10 @@ use crate::domain::time::Timestamp;
 /// One controller's view of the databases.
 #[derive(Clone)]
 pub struct SimDatabases {
-    cloud: Cloud,
-    install: InstallId,
-    nerve: Nerve,
-    clock: Arc<dyn Clock>,
+    pub(super) cloud: Cloud,
+    pub(super) install: InstallId,
+    pub(super) nerve: Nerve,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl SimDatabases {
@@ -138,11 +138,11 @@ impl Databases for SimDatabases {
     }
 
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
-        Ok(no_residue())
+        self.list_goldens().await
     }
 
-    async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
-        Err(unknown_residue(residue))
+    async fn clear_away(&self, golden: &OwnedResidue) -> Result<(), CloudError> {
+        self.drop_golden(golden).await
     }
 
     async fn access(&self, database: &DatabaseSpec) -> Result<DatabaseAccess, CloudError> {

@@ -26,11 +26,13 @@ pub enum Decoy {
     Future,
     /// Ours, but somebody has protected it.
     Protected,
+    /// A name of ours, and another installation's tags.
+    Relabelled,
 }
 
 impl Decoy {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Production,
         Self::Untagged,
         Self::OtherInstall,
@@ -39,6 +41,7 @@ impl Decoy {
         Self::OtherName,
         Self::Future,
         Self::Protected,
+        Self::Relabelled,
     ];
 }
 
@@ -48,6 +51,10 @@ struct Looks {
     tags: Option<Tags>,
     location: Location,
     life: Life,
+}
+
+fn other(install: &InstallId) -> InstallId {
+    InstallId::parse("other").unwrap_or_else(|_| install.clone())
 }
 
 fn looks(decoy: Decoy, install: &InstallId, key: EnvKey, separator: char) -> Looks {
@@ -68,7 +75,7 @@ fn looks(decoy: Decoy, install: &InstallId, key: EnvKey, separator: char) -> Loo
             looks.life = Life::Stopped;
         }
         Decoy::OtherInstall => {
-            let other = InstallId::parse("other").unwrap_or_else(|_| install.clone());
+            let other = other(install);
             looks.name = format!("{}{uid}{separator}x", name_prefix(&other, separator));
             looks.tags = Some(Tags { install: other, ..ours });
         }
@@ -86,6 +93,10 @@ fn looks(decoy: Decoy, install: &InstallId, key: EnvKey, separator: char) -> Loo
             looks.tags = Some(Tags { generation: Generation(9_999), ..ours });
         }
         Decoy::Protected => looks.name = named("protected"),
+        Decoy::Relabelled => {
+            looks.name = named("relabelled");
+            looks.tags = Some(Tags { install: other(install), ..ours });
+        }
     }
     looks
 }

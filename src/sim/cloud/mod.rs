@@ -9,6 +9,7 @@
 
 mod database;
 mod decoy;
+mod golden;
 mod machine;
 mod region;
 
@@ -20,6 +21,7 @@ pub use region::{Entry, Quotas, Weather};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::cloud::{CloudError, ErrorClass};
+use crate::domain::id::Generation;
 use crate::domain::observed::Location;
 
 use super::chance::Chance;
@@ -51,6 +53,17 @@ impl Cloud {
     /// Changes what listings show and how long things take, for what is made from now on.
     pub fn set_weather(&self, weather: Weather) {
         self.region().weather = weather;
+    }
+
+    /// A hand changes the tags of everything that an environment has, as if it were of that generation.
+    pub fn retag(&self, uid: &str, generation: Generation) {
+        let mut region = self.region();
+        let Region { machines, databases, .. } = &mut *region;
+        let machines = machines.values_mut().filter_map(|one| one.tags.as_mut());
+        let databases = databases.values_mut().filter_map(|one| one.tags.as_mut());
+        for tags in machines.chain(databases).filter(|tags| tags.uid.as_str() == uid) {
+            tags.generation = generation;
+        }
     }
 
     /// Changes the limits.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::chance::Chance;
 use super::super::clock::Time;
 use super::decoy::Decoy;
+use super::golden::Golden;
 use super::machine::Work;
 use crate::domain::id::InstallId;
 use crate::domain::observed::{Location, Tags};
@@ -70,7 +71,7 @@ impl Default for Quotas {
 pub struct Entry {
     /// When.
     pub at: Timestamp,
-    /// `launch`, `start`, `terminate`, `prepare` or `delete`.
+    /// `launch`, `start`, `terminate`, `prepare`, `delete` or `drop-golden`.
     pub kind: &'static str,
     /// The name of the thing.
     pub name: String,
@@ -140,6 +141,7 @@ pub(super) struct Region {
     pub quotas: Quotas,
     pub machines: BTreeMap<String, Resource<MachineParts>>,
     pub databases: BTreeMap<String, Resource<DatabaseParts>>,
+    pub goldens: BTreeMap<String, Golden>,
     pub journal: Vec<Entry>,
     pub breaches: Vec<String>,
     pub listings: u64,
@@ -162,6 +164,7 @@ impl Region {
             quotas: Quotas::default(),
             machines: BTreeMap::new(),
             databases: BTreeMap::new(),
+            goldens: BTreeMap::new(),
             journal: Vec::new(),
             breaches: Vec::new(),
             listings: 0,

@@ -59,7 +59,12 @@ async fn nothing_that_is_not_ours_is_touched() {
             // What our listings show of this environment's has to be refused by the guard, not overlooked.
             let expected = matches!(
                 decoy,
-                Decoy::Untagged | Decoy::CopiedTags | Decoy::OtherAccount | Decoy::OtherName | Decoy::Future
+                Decoy::Untagged
+                    | Decoy::CopiedTags
+                    | Decoy::OtherAccount
+                    | Decoy::OtherName
+                    | Decoy::Future
+                    | Decoy::Relabelled
             );
             assert!(refused || !expected, "{decoy:?}: no guard was asked");
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use kagero::controller::sweep::Scope;
+use kagero::controller::sweep::{Report, Scope};
 use kagero::controller::{Desk, Engine, World};
 use kagero::domain::policy::Policy;
 use kagero::forge::budget::WriteLimits;
@@ -177,6 +177,21 @@ impl Member {
             }))
             .await;
         }
+    }
+
+    /// Sweeps; where it stands still, something else happens before it goes on.
+    pub async fn sweep_around(&mut self, meanwhile: impl Future<Output = ()>) -> Report {
+        let (nerve, desk) = (self.nerve.clone(), self.desk());
+        let mut sweep = Box::pin(desk.sweep(Scope::Apply(None)));
+        let signal = tokio::select! {
+            biased;
+            report = &mut sweep => panic!("it did not stand still: {report:?}"),
+            signal = nerve.signal() => signal,
+        };
+        let Signal::Paused(go_on) = signal else { panic!("{signal:?}") };
+        meanwhile.await;
+        let _ = go_on.send(());
+        sweep.await.unwrap()
     }
 
     async fn drive(&mut self, mut work: Work) {

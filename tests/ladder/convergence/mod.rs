@@ -6,6 +6,7 @@
 mod decoys;
 mod economy;
 mod fuse;
+mod guards;
 mod histories;
 mod matrix;
 mod member;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use kagero::cloud::Machines as _;
 use kagero::controller::sweep::{Outcome, Report, Scope};
 use kagero::domain::brake::{Brake, BrakeKind, SetBy};
-use kagero::domain::id::Generation;
+use kagero::domain::guard::Guard;
+use kagero::domain::id::{Generation, InstallId};
 use kagero::domain::ledger::Token;
 use kagero::domain::observed::Tags;
 use kagero::plan::sweep::Ruling;
 use kagero::sim::clock::SimClock;
 use kagero::sim::cloud::{Decoy, SimMachines, Weather};
-use kagero::sim::fate::Nerve;
+use kagero::sim::fate::{Call, Fate, Nerve};
 use kagero::sim::hub::key;
 
 use super::story::Event;
@@ -21,16 +22,16 @@ use super::world::{Beginning, Installation, REPO};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-async fn sweep(installation: &Installation, scope: Scope) -> Report {
+pub async fn sweep(installation: &Installation, scope: Scope) -> Report {
     installation.members[0].desk().sweep(scope).await.unwrap()
 }
 
-async fn pass(installation: &mut Installation, by: Duration) {
+pub async fn pass(installation: &mut Installation, by: Duration) {
     installation.pass_time(by).await.unwrap();
 }
 
 /// Opens pull requests, or closes them.
-async fn all(installation: &mut Installation, pulls: std::ops::RangeInclusive<u64>, open: bool) {
+pub async fn all(installation: &mut Installation, pulls: std::ops::RangeInclusive<u64>, open: bool) {
     for pr in pulls {
         let event = if open { Event::Push { pr, broken: false } } else { Event::Close { pr, merged: false } };
         installation.happen(pr * 2 + u64::from(!open), event).await;
@@ -39,7 +40,7 @@ async fn all(installation: &mut Installation, pulls: std::ops::RangeInclusive<u6
 }
 
 /// An environment whose record was closed because listings lacked what there was.
-async fn leaked() -> Installation {
+pub async fn leaked() -> Installation {
     let mut installation = Installation::begin(Beginning::fair(3)).await;
     all(&mut installation, 1..=1, true).await;
     installation.outside.cloud.set_weather(Weather { lossy_permille: 1_000, ..Weather::FAIR });
@@ -50,7 +51,7 @@ async fn leaked() -> Installation {
 }
 
 /// Machines that a controller of ours has made and no record knows.
-async fn strays(installation: &mut Installation, pulls: std::ops::RangeInclusive<u64>) {
+pub async fn strays(installation: &mut Installation, pulls: std::ops::RangeInclusive<u64>) {
     let outside = installation.outside.clone();
     let install = outside.policy.install.clone();
     let clock = Arc::new(SimClock::new(outside.time.clone()));
@@ -154,7 +155,7 @@ async fn no_sweep_touches_a_decoy() {
                 assert!(matches!(report.outcome, Outcome::Refused(_)), "{decoy:?}: {report:?}");
                 assert_eq!(found, BTreeMap::from([(Ruling::Foreign, 2)]), "{decoy:?}");
             }
-            Decoy::Untagged | Decoy::OtherName | Decoy::Future => {
+            Decoy::Untagged | Decoy::OtherName | Decoy::Future | Decoy::Relabelled => {
                 assert_eq!(found, BTreeMap::from([(Ruling::Foreign, 2)]), "{decoy:?}: {report:?}");
             }
         }
@@ -185,4 +186,55 @@ async fn many_that_expire_at_once_are_stopped() {
     pass(&mut installation, HOUR * 2).await;
     assert_eq!(alive(&installation), 3, "frozen until somebody has looked");
     installation.end().await;
+}
+
+/// An installation with a golden that no seed makes any more, and with others that are not to go; it, and them.
+async fn goldens() -> (Installation, String, Vec<String>) {
+    let installation = Installation::begin(Beginning::fair(9)).await;
+    let outside = &installation.outside;
+    let (ours, other) = (&outside.policy.install, InstallId::parse("other").unwrap());
+    let unused = outside.cloud.add_golden(ours, Some(ours), false);
+    let kept = [(Some(ours), true), (Some(&other), false), (None, false)];
+    let kept = kept.map(|(install, used)| outside.cloud.add_golden(ours, install, used));
+    (installation, unused, kept.to_vec())
+}
+
+#[tokio::test]
+async fn a_golden_goes_a_day_after_its_seed_and_no_other_does() {
+    let (mut installation, unused, kept) = goldens().await;
+    pass(&mut installation, HOUR * 23).await;
+    assert!(installation.outside.cloud.goldens().contains(&unused), "it went within a day");
+    pass(&mut installation, HOUR * 4).await;
+    assert_eq!(installation.outside.cloud.goldens(), kept);
+    installation.truth.at_rest().await.unwrap();
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn a_golden_stays_if_a_seed_makes_it_again_between_the_verdict_and_the_second_look() {
+    let (mut installation, unused, _) = goldens().await;
+    pass(&mut installation, HOUR * 4).await;
+    let outside = installation.outside.clone();
+    outside.time.advance_to(outside.time.elapsed() + HOUR * 24);
+    outside.dealer.script(Call::ListGoldens, 1, Fate::Pause);
+    let report = installation.members[0].sweep_around(async { outside.cloud.use_golden(&unused, true) }).await;
+    assert!(outside.cloud.goldens().contains(&unused), "{report:?}");
+    let verdict = report.verdicts.iter().find(|verdict| verdict.name == unused).unwrap();
+    assert_eq!((verdict.ruling, verdict.guard), (Ruling::Wait, Some(Guard::InUse)), "{report:?}");
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn whatever_becomes_of_the_calls_a_useless_golden_goes_and_no_other() {
+    for call in [Call::ListGoldens, Call::DropGolden] {
+        for fate in Fate::ALL {
+            let (mut installation, _, kept) = goldens().await;
+            installation.outside.dealer.script(call, 0, fate);
+            pass(&mut installation, HOUR * 30).await;
+            assert!(!installation.outside.dealer.dealt().is_empty(), "no {call:?} met {fate:?}");
+            assert_eq!(installation.outside.cloud.goldens(), kept, "{call:?} met {fate:?}");
+            installation.truth.at_rest().await.unwrap();
+            installation.end().await;
+        }
+    }
 }

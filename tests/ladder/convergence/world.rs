@@ -21,7 +21,7 @@ use super::truth::{Truth, Violation};
 /// The repository of all stories.
 pub const REPO: u64 = 42;
 
-const CONFIG: &str = "version: 1
+pub const CONFIG: &str = "version: 1
 trigger: {mode: automatic, draft: skip, forks: approve}
 services:
   web: {run: ./serve, health: /, public: true}
