@@ -16,6 +16,7 @@ use super::api::server;
 use super::run::{Parts, Surroundings};
 use super::secret::InstallSecret;
 use super::{Exit, note, print, print_json, table};
+use crate::clock::Clock as _;
 use crate::cloud::{Databases as _, Machines as _};
 use crate::config::Server;
 use crate::domain::id::{EnvKey, RepoId};

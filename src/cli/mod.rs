@@ -22,6 +22,7 @@ pub mod run;
 pub mod secret;
 mod serve;
 mod sweep;
+mod timekeeping;
 
 use std::io::Write as _;
 use std::path::PathBuf;

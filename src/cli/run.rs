@@ -17,9 +17,10 @@ use super::holder::StateHolder;
 use super::metrics;
 use super::probe::{GatewayProber, HttpAgents};
 use super::secret::InstallSecret;
+use super::timekeeping;
 use crate::agent::client::AgentClient;
 use crate::agent::signature::ControllerKey;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::cloud::local::databases::{
     Durability, LocalDatabases, PRIVATE_NETWORK, PostgresConfig, PostgresDatabases, ServerConfig, SqliteConfig,
     SqliteDatabases, probe,
@@ -101,7 +102,7 @@ pub struct Parts {
     /// Whose the state directory is.
     pub holder: StateHolder,
     /// The time.
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<SteadyClock>,
     /// The records.
     pub store: Store,
     /// The policy, with the places that are known only here.
@@ -126,8 +127,9 @@ impl Parts {
     /// Opens the store under a state directory that is taken.
     async fn under(server: &Server, around: &Surroundings, mut holder: StateHolder) -> anyhow::Result<Self> {
         let state_dir = prepare_state_dir(&server.state_dir)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = open_store(server).await?;
+        let steady = timekeeping::begin(&store).await.context("the store could not be read")?;
+        let clock: Arc<dyn Clock> = steady.clone();
         let secret = InstallSecret::load(&state_dir)?;
         store.belong_to(&secret.digest()).await.context("the store cannot be used with this state_dir")?;
         for ended in holder.before() {
@@ -139,7 +141,7 @@ impl Parts {
         let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
         let machines = Arc::new(machines(server, around, &state_dir, &secret, &clock)?);
         let forge = Github::new(github_config(server)?, Arc::clone(&clock)).context("GitHub could not be set up")?;
-        Ok(Self { state_dir, holder, clock, store, policy, databases, machines, forge, secret, postgres })
+        Ok(Self { state_dir, holder, clock: steady, store, policy, databases, machines, forge, secret, postgres })
     }
 
     /// The world that a controller acts in, and what has to be kept beside it.
@@ -223,7 +225,8 @@ impl Running {
         let controller = Controller::start(world, tuning).await.context("the controller could not be started")?;
 
         let secrets = server.github.webhook_secrets.iter().map(|secret| secret.value.clone()).collect();
-        let intake = Intake::new(store.inbox().clone(), secrets, clock, intake::check, intake::read, Limits::default());
+        let time: Arc<dyn Clock> = clock.clone();
+        let intake = Intake::new(store.inbox().clone(), secrets, time, intake::check, intake::read, Limits::default());
         let webhook = webhook::router(Arc::new(intake));
         let token = auth::token(&state_dir).context("the API token could not be written")?;
         let app = router::router(controller.desk(), webhook, token, recorder.clone());
@@ -233,6 +236,13 @@ impl Running {
         let http = listener.local_addr()?;
         let stop = CancellationToken::new();
         let serving = tokio::spawn(listen::serve(listener, app, Bounds::default(), stop.clone()));
+        let (stopped, keeping) = (stop.clone().cancelled_owned(), timekeeping::keep(store.clone(), clock));
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopped => {}
+                () = keeping => {}
+            }
+        });
         if let Some(recorder) = recorder {
             let stopped = stop.clone().cancelled_owned();
             tokio::spawn(async move {

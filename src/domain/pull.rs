@@ -68,14 +68,15 @@ pub struct PullFacts {
     pub read_at: Timestamp,
 }
 
-/// How long after a change a replica of GitHub's may still show what was before. Later than that, an older state is
-/// believed to be the state: a GitHub Enterprise Server may have been restored from a backup.
+/// How long after we have read a change a replica of GitHub's may still show what was before. Later than that, an older
+/// state is believed to be the state: a GitHub Enterprise Server may have been restored from a backup. Both times are of
+/// our own clock, which need not agree with GitHub's.
 const LAG: Duration = Duration::from_mins(15);
 
 impl PullFacts {
     /// Whether a reading shows the pull request as it was before another reading that was made earlier.
     pub fn is_behind(&self, known: &Self) -> bool {
-        self.updated_at < known.updated_at && self.read_at.since(known.updated_at) < LAG
+        self.updated_at < known.updated_at && self.read_at.since(known.read_at) < LAG
     }
 
     /// Whether two readings say the same, whenever they were made.

@@ -53,6 +53,14 @@ impl Dialect {
         }
     }
 
+    /// Asks the server for its time, in milliseconds since 1970. A file has no clock.
+    pub(super) fn time(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"),
+        }
+    }
+
     /// Claims deliveries that nobody works on, without waiting for those who claim at the same time. A SQLite file has
     /// one controller.
     pub(super) fn claim(self) -> Option<&'static str> {

@@ -28,6 +28,7 @@ mod pulls;
 mod readings;
 mod repos;
 mod sweep;
+mod time;
 mod touches;
 mod transaction;
 mod writes;

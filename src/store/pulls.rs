@@ -1,7 +1,7 @@
 //! The newest reading of every pull request and of its configuration, and what people said about it.
 //!
 //! Guarantees: an older reading never overwrites a newer one, whatever the order of arrival (I12), nor does one that
-//! shows an older state.
+//! shows an older state. One from further ahead than is believed was made by a wrong clock, and is overwritten.
 //! Must not know: what follows from the facts.
 
 use sqlx::Row as _;
@@ -9,8 +9,10 @@ use sqlx::Row as _;
 use super::error::{Doing as _, StoreError};
 use super::transaction::Transaction;
 use super::{Store, json};
+use crate::clock::BELIEVED;
 use crate::domain::id::{EnvKey, PrNumber, RepoId};
 use crate::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
+use crate::domain::time::Timestamp;
 
 impl Store {
     /// Keeps a reading, unless a newer one is known. Whether anything but the time of reading changed.
@@ -35,7 +37,8 @@ impl Store {
                 .await
                 .doing(doing)?;
             if let Some(row) = known {
-                if row.try_get::<i64, _>(1).doing(doing)? > facts.read_at.0 {
+                let ahead = Timestamp(row.try_get(1).doing(doing)?).since(facts.read_at);
+                if !ahead.is_zero() && ahead <= BELIEVED {
                     continue;
                 }
                 // A row that cannot be read is replaced by this newer reading.
@@ -53,13 +56,14 @@ impl Store {
                 "INSERT INTO pulls (repo, pr, state, facts, read_at) VALUES ($1, $2, $3, $4, $5)
                  ON CONFLICT (repo, pr) DO UPDATE
                  SET state = excluded.state, facts = excluded.facts, read_at = excluded.read_at
-                 WHERE excluded.read_at >= pulls.read_at",
+                 WHERE excluded.read_at >= pulls.read_at OR excluded.read_at < pulls.read_at - $6",
             )
             .bind(key.repo.0.cast_signed())
             .bind(key.pr.0.cast_signed())
             .bind(state_text(facts.state))
             .bind(json::write(doing, facts)?)
             .bind(facts.read_at.0)
+            .bind(believed())
             .execute(transaction.connection())
             .await
             .doing(doing)?;
@@ -115,12 +119,13 @@ impl Store {
         sqlx::query(
             "INSERT INTO configs (repo, pr, facts, read_at) VALUES ($1, $2, $3, $4)
              ON CONFLICT (repo, pr) DO UPDATE SET facts = excluded.facts, read_at = excluded.read_at
-             WHERE excluded.read_at >= configs.read_at",
+             WHERE excluded.read_at >= configs.read_at OR excluded.read_at < configs.read_at - $5",
         )
         .bind(key.repo.0.cast_signed())
         .bind(key.pr.0.cast_signed())
         .bind(json::write(doing, facts)?)
         .bind(facts.read_at.0)
+        .bind(believed())
         .execute(transaction.connection())
         .await
         .doing(doing)?;
@@ -181,4 +186,9 @@ fn state_text(state: PullState) -> &'static str {
         PullState::Closed => "closed",
         PullState::Merged => "merged",
     }
+}
+
+/// In milliseconds.
+fn believed() -> i64 {
+    i64::try_from(BELIEVED.as_millis()).unwrap_or(i64::MAX)
 }

@@ -9,7 +9,7 @@ use kagero::sim::cloud::Weather;
 use kagero::sim::fate::{Call, Fate};
 use kagero::sim::hub::{Mood, PostalService};
 
-use super::story::{Event, make_up};
+use super::story::{Event, make_up, put_clocks};
 use super::truth::Violation;
 use super::world::{Beginning, Installation};
 
@@ -126,7 +126,12 @@ async fn shrink(seed: u64, mut story: Vec<(Duration, Event)>) -> (Vec<(Duration,
 fn story(seed: u64) -> Vec<(Duration, Event)> {
     let mut chance = Chance::new(seed).branch(11);
     let length = 3 + chance.below(12);
-    make_up(&mut chance, length)
+    let mut story = make_up(&mut chance, length);
+    let mut clocks = Chance::new(seed).branch(17);
+    if clocks.permille(300) {
+        put_clocks(&mut clocks, &mut story);
+    }
+    story
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use kagero::clock::{Clock as _, SteadyClock};
 use kagero::controller::sweep::{Report, Scope};
 use kagero::controller::{Desk, Engine, World};
 use kagero::domain::policy::Policy;
@@ -27,6 +28,8 @@ pub struct Outside {
     pub dealer: Arc<Dealer>,
     pub store: Store,
     pub policy: Policy,
+    /// Members share a server, whose clock is right, and go by it; otherwise by their machines' clocks.
+    pub has_server: bool,
 }
 
 /// Between two full listings.
@@ -38,13 +41,20 @@ const SWEEP: Duration = Duration::from_hours(1);
 /// A member that stands still does so for longer than its lease lasts.
 const STANDSTILL: Duration = Duration::from_secs(90);
 
+/// How often a server is asked for the time.
+const TIME_CHECK: Duration = Duration::from_secs(30);
+
 type Work = Pin<Box<dyn Future<Output = ()>>>;
 
 /// See the module's documentation.
 pub struct Member {
     name: String,
     outside: Outside,
+    /// Its machine's.
     pub clock: SimClock,
+    /// Its own, since it was started.
+    steady: Arc<SteadyClock>,
+    told_time_at: Duration,
     nerve: Nerve,
     engine: Option<Engine>,
     started: u32,
@@ -56,9 +66,12 @@ pub struct Member {
 
 impl Member {
     pub async fn start(name: &str, outside: Outside) -> Self {
+        let clock = SimClock::new(outside.time.clone());
         let mut member = Self {
             name: name.to_owned(),
-            clock: SimClock::new(outside.time.clone()),
+            steady: Arc::new(SteadyClock::new(Arc::new(clock.clone()))),
+            told_time_at: Duration::ZERO,
+            clock,
             nerve: Nerve::new(Arc::clone(&outside.dealer)),
             outside,
             engine: None,
@@ -79,7 +92,12 @@ impl Member {
         self.started += 1;
         self.nerve = Nerve::new(Arc::clone(&self.outside.dealer));
         let Outside { cloud, hub, store, policy, time, .. } = self.outside.clone();
-        let clock: Arc<SimClock> = Arc::new(self.clock.clone());
+        let clock = Arc::new(SteadyClock::new(Arc::new(self.clock.clone())));
+        self.steady = Arc::clone(&clock);
+        self.tell_time();
+        if let Some(written) = store.written_at().await.unwrap() {
+            clock.not_before(written);
+        }
         let install = policy.install.clone();
         let machines = Arc::new(SimMachines::new(cloud.clone(), install.clone(), self.nerve.clone(), clock.clone()));
         let routes = RouteTable::default();
@@ -101,6 +119,14 @@ impl Member {
         self.engine = Some(Engine::new(world).await.unwrap());
         self.resync_at = time.elapsed();
         self.look_at = Some(time.elapsed());
+    }
+
+    /// What the store's server says.
+    fn tell_time(&mut self) {
+        if self.outside.has_server {
+            self.steady.follow(self.outside.time.now(), self.steady.uptime());
+            self.told_time_at = self.outside.time.elapsed();
+        }
     }
 
     /// Starts again with another policy.
@@ -143,6 +169,9 @@ impl Member {
     /// Does one thing that is due.
     pub async fn step(&mut self) {
         let now = self.outside.time.elapsed();
+        if now >= self.told_time_at + TIME_CHECK {
+            self.tell_time();
+        }
         if let Some((work, go_on, until)) = self.still.take() {
             if until > now {
                 self.still = Some((work, go_on, until));

@@ -51,6 +51,11 @@ pub enum Event {
     Kill {
         member: usize,
     },
+    /// The clock of a controller's machine is put: by so many minutes it is wrong from now on.
+    Clock {
+        member: usize,
+        wrong: i64,
+    },
 }
 
 /// How many pull requests a story is about.
@@ -71,6 +76,16 @@ pub fn make_up(chance: &mut Chance, length: u64) -> Vec<(Duration, Event)> {
             (gap, event(chance))
         })
         .collect()
+}
+
+/// Clocks that are put wrong in the middle of a story, by up to an hour.
+pub fn put_clocks(chance: &mut Chance, story: &mut Vec<(Duration, Event)>) {
+    for _ in 0..=chance.below(3) {
+        let place = usize::try_from(chance.below(story.len() as u64 + 1)).unwrap();
+        let member = usize::try_from(chance.below(2)).unwrap();
+        let wrong = i64::try_from(chance.below(121)).unwrap() - 60;
+        story.insert(place, (Duration::ZERO, Event::Clock { member, wrong }));
+    }
 }
 
 fn event(chance: &mut Chance) -> Event {
@@ -139,6 +154,11 @@ impl Installation {
             Event::Kill { member } => {
                 if let Some(member) = self.members.get_mut(member) {
                     member.restart().await;
+                }
+            }
+            Event::Clock { member, wrong } => {
+                if let Some(member) = self.members.get(member) {
+                    member.clock.put_wrong(wrong * 60_000);
                 }
             }
             Event::Close { .. } | Event::Reopen { .. } | Event::Label { .. } | Event::Draft { .. } => {}

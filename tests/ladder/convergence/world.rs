@@ -66,7 +66,8 @@ impl Installation {
         hub.add_repo(RepoId(REPO), RepoName::parse("acme/shop").unwrap(), CONFIG);
         let (store, directory) = store().await;
         let policy = policy(beginning.environments);
-        let outside = Outside { time, cloud, hub, dealer: Arc::new(Dealer::default()), store, policy };
+        let has_server = beginning.members > 1;
+        let outside = Outside { time, cloud, hub, dealer: Arc::new(Dealer::default()), store, policy, has_server };
         let mut members = Vec::new();
         for number in 0..beginning.members {
             members.push(Member::start(&format!("member{number}"), outside.clone()).await);

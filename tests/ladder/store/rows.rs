@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use kagero::clock::{Clock as _, SystemClock};
 use kagero::domain::desired::GoneReason;
 use kagero::domain::id::{EnvKey, Generation, InstallationId, PrNumber, RepoId, RepoName};
 use kagero::domain::ledger::{Answer, Held, Ledger, Left, Said, Standing};
@@ -97,6 +98,51 @@ async fn an_older_state_is_not_kept_unless_it_stays() {
         assert!(!store.put_pull(&lagging).await.unwrap());
         assert_eq!(store.pull(reopened.key).await.unwrap().unwrap().state, PullState::Open);
         assert!(store.put_pull(&restored).await.unwrap(), "no replica lags that far behind");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reading_from_a_clock_that_was_beyond_belief_does_not_stay_for_ever() {
+    on_both(async |place| {
+        let store = place.open().await;
+        let hours = |hours: i64| Timestamp(hours * 3_600_000);
+        let ahead = PullFacts { state: PullState::Open, read_at: hours(30), ..sample(&arbitrary::pull()) };
+        let ahead = PullFacts { updated_at: hours(1), ..ahead };
+        let now =
+            |at| PullFacts { state: PullState::Closed, read_at: hours(at), updated_at: hours(5), ..ahead.clone() };
+        assert!(store.put_pull(&ahead).await.unwrap());
+        assert!(!store.put_pull(&now(6)).await.unwrap(), "a day ahead may still be true");
+        assert!(store.put_pull(&now(5)).await.unwrap());
+        assert_eq!(store.pull(ahead.key).await.unwrap(), Some(now(5)));
+
+        let mut config = sample(&arbitrary::config());
+        config.read_at = hours(30);
+        store.put_config(key(1), &config).await.unwrap();
+        let now = ConfigFacts { base_ref: "now".into(), read_at: hours(5), ..config.clone() };
+        store.put_config(key(1), &ConfigFacts { read_at: hours(6), ..now.clone() }).await.unwrap();
+        assert_eq!(store.config(key(1)).await.unwrap(), Some(config));
+        store.put_config(key(1), &now).await.unwrap();
+        assert_eq!(store.config(key(1)).await.unwrap(), Some(now));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_time_is_the_servers_and_what_was_noted_last_is_known() {
+    on_both(async |place| {
+        let store = place.open().await;
+        let (before, server, after) = (SystemClock.now(), store.server_time().await.unwrap(), SystemClock.now());
+        // The server runs on this machine.
+        assert_eq!(server.is_some(), place.is_postgres());
+        assert!(server.is_none_or(|server| (before.0 - 1..=after.0 + 1).contains(&server.0)), "{before} {server:?}");
+        assert_eq!(store.written_at().await.unwrap(), None);
+        let read = PullFacts { read_at: Timestamp(7), ..sample(&arbitrary::pull()) };
+        store.put_pull(&read).await.unwrap();
+        assert_eq!(store.written_at().await.unwrap(), Some(Timestamp(7)));
+        let lease = lease(&store, key(1)).await;
+        store.begin(&lease, "launch-machine", json!({}), Timestamp(9)).await.unwrap();
+        assert_eq!(store.written_at().await.unwrap(), Some(Timestamp(9)));
     })
     .await;
 }
