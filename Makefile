@@ -69,6 +69,11 @@ kills: ## Kill the controller again and again over a stream of events, on both s
 	@tools/setup test
 	@KAGERO_KILLS=$(or $(KILLS),200) $(if $(SEED),KAGERO_KILLS_SEED=$(SEED)) cargo test $(LEAN) --test ladder -- process::kills --nocapture --test-threads 1
 
+.PHONY: mutants
+mutants: ## Change the decisions about deletion one by one and see that a test notices each (ARGS="--list", …)
+	@tools/setup mutants
+	@tools/mutants --timeout 60 $(ARGS)
+
 .PHONY: setup
 setup: ## Install what demo, test, lint and bench need; nothing if all is there
 	@tools/setup demo test lint bench

@@ -108,3 +108,18 @@ impl std::fmt::Display for Brake {
         write!(f, "{what} until {}: {}", self.until, self.reason)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_brake_has_a_word_to_set_it_and_one_to_end_it() {
+        let words = BrakeKind::ALL.map(|kind| (kind.word(), kind.end()));
+        assert_eq!(words, [("freeze", "thaw"), ("pause", "resume"), ("hold", "unhold")]);
+        for kind in BrakeKind::ALL {
+            assert_eq!(BrakeKind::parse(kind.word()), Some(kind));
+        }
+        assert_eq!(BrakeKind::parse("stop"), None);
+    }
+}

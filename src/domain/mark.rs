@@ -74,3 +74,25 @@ impl Mark {
         Self { last_at: now, sightings: self.sightings.saturating_add(1), ..self.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subject_says_what_it_is() {
+        let residue = |id: &str| ResidueId::parse(id).unwrap();
+        let all = [
+            (Subject::Machine(MachineId::parse("i-1").unwrap()), "machine", "i-1"),
+            (Subject::Database(DatabaseId::parse("d-1").unwrap()), "database", "d-1"),
+            (Subject::Process(residue("process:1")), "process", "process:1"),
+            (Subject::Directory(residue("directory:1")), "directory", "directory:1"),
+            (Subject::Golden(residue("golden:1")), "golden", "golden:1"),
+        ];
+        for (subject, kind, id) in all {
+            assert_eq!((subject.kind(), subject.id()), (kind, id));
+            // As the store keeps it.
+            assert_eq!(serde_json::to_value(&subject).unwrap(), serde_json::json!({"kind": kind, "id": id}));
+        }
+    }
+}

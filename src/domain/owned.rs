@@ -5,6 +5,9 @@
 //! with our prefix, and a place in the allow-list (I1, I7). What no environment claims needs an old mark
 //! besides ([`Orphan`]). There is no `delete(String)`.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use super::guard::Guard;

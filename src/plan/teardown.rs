@@ -79,7 +79,8 @@ pub(super) fn take_away(ledger: &Ledger, seen: &Observed, policy: &Policy) -> Pl
         return act(vec![Step::Release { seen_at: seen.at }], Vec::new(), policy);
     }
     let refused = waiting.iter().all(|wait| matches!(wait, Waiting::Refused(_)));
-    let next = if steps.is_empty() && refused { Next::Poll(policy.pace.idle) } else { Next::Poll(policy.pace.busy) };
+    // Then there is no step either: each comes with something to wait for.
+    let next = if refused { Next::Poll(policy.pace.idle) } else { Next::Poll(policy.pace.busy) };
     Plan { steps, waiting, next }
 }
 

@@ -338,7 +338,7 @@ fn is_open(tags: &Tags) -> Reason {
 
 /// A mark as old as can be, to ask what else would be in the way.
 fn ripe(subject: Subject, tags: Option<Tags>) -> Mark {
-    Mark { first_at: Timestamp::default(), sightings: u32::MAX, ..Mark::begin(subject, tags, Timestamp::default()) }
+    Mark { sightings: u32::MAX, ..Mark::begin(subject, tags, Timestamp::default()) }
 }
 
 /// Marks that nothing carries any more: what they stood on is claimed, spared, or has not been seen for as long as

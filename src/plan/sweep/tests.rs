@@ -162,6 +162,8 @@ fn an_old_orphan_that_many_sweeps_have_seen_may_go() {
     let released = Case::but(|case| case.known.ledgers = vec![record(1, Standing::Released(NOW.minus(HOUR * 24)))]);
     check(&released, Ruling::Due, "was closed at");
     check(&Case::of_database(|_| {}), Ruling::Due, "has no record");
+    assert_eq!(Case::due().verdicts()[0].name, machine(1).name);
+    assert_eq!(Case::of_database(|_| {}).verdicts()[0].name, database(1).name);
     let older = Case::but(|case| {
         let mut record = record(1, Standing::Released(NOW.minus(HOUR * 30)));
         record.generation = Generation(7);

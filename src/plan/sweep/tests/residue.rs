@@ -121,6 +121,14 @@ fn young_marks_other_marks_and_poor_listings_wait() {
 
 #[test]
 fn a_hold_on_its_environment_spares_a_process() {
+    // One that is over, and one that is none.
+    for other in [brake(BrakeKind::Hold, Some(key(1)), NOW), brake(BrakeKind::Pause, Some(key(1)), NOW.plus(HOUR))] {
+        let free = of_process(|case| {
+            case.known.ledgers = vec![record(1, Standing::Live)];
+            case.known.brakes = vec![other];
+        });
+        check(&free, Ruling::Due, "has outlived");
+    }
     let hold = brake(BrakeKind::Hold, Some(key(1)), NOW.plus(HOUR));
     let held = of_process(|case| {
         case.known.ledgers = vec![record(1, Standing::Live)];
