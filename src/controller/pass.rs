@@ -34,7 +34,7 @@ use crate::report::say::Sayings;
 use crate::store::{Lease, StoreError};
 
 /// How long a lease lasts: longer than any step may take.
-const LEASE: Duration = Duration::from_mins(1);
+pub(super) const LEASE: Duration = Duration::from_mins(1);
 
 /// A provider that asks us to slow down is left alone for at least that long.
 const SHORTEST_WAIT: Duration = Duration::from_millis(200);

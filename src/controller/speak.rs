@@ -6,8 +6,10 @@
 use super::decide::Known;
 use super::execute::{StepError, finish};
 use super::grounds::Grounds;
+use super::pass::LEASE;
 use super::ports::World;
-use crate::domain::ledger::{CommentSaid, DeploymentState, Said};
+use crate::domain::id::EnvKey;
+use crate::domain::ledger::{CommentSaid, DeploymentState, Ledger, Said};
 use crate::domain::step::Step;
 use crate::forge::{DeploymentStatus, Forge, ForgeErrorKind, RepoRef};
 use crate::report::comment::marker;
@@ -40,28 +42,40 @@ pub(super) async fn write(
     let made = done?;
     match (world.store.put_said(lease, &said).await, made) {
         (Err(fenced @ StoreError::Fenced { .. }), Some(id)) => {
-            take_back(world, lease, repo, id).await?;
+            take_back(world, lease.key, grounds, repo, id).await?;
             Err(fenced.into())
         }
         (noted, _) => Ok(noted?),
     }
 }
 
-/// A deployment was made by one that had stood still in the middle of it and whose lease is another's by now. That one
-/// cannot know of it, so nobody would ever end it: it is ended here, unless it was found meanwhile.
-async fn take_back(world: &World, lease: &Lease, repo: &RepoRef, id: u64) -> Result<(), StepError> {
+/// A deployment was made by one that had stood still in the middle of it and whose lease was another's meanwhile. That
+/// one cannot know of it: it is ended here, under a new lease, unless it was found. If the lease is not to be had, or
+/// the write not to be paid for, it is left to the sweep.
+async fn take_back(world: &World, key: EnvKey, grounds: &Grounds, repo: &RepoRef, id: u64) -> Result<(), StepError> {
+    let Some(lease) = world.store.acquire(key, &world.holder, LEASE, world.clock.now()).await? else { return Ok(()) };
+    let done = end_late(world, &lease, grounds, repo, id).await;
+    world.store.release_lease(&lease).await?;
+    done
+}
+
+async fn end_late(world: &World, lease: &Lease, grounds: &Grounds, repo: &RepoRef, id: u64) -> Result<(), StepError> {
     let ledger = world.store.ledger(lease.key).await?;
-    if ledger.is_some_and(|ledger| ledger.said.deployments.iter().any(|made| made.id == Some(id))) {
+    let is_known = |ledger: Ledger| ledger.said.deployments.iter().any(|made| made.id == Some(id));
+    if ledger.is_some_and(is_known) || world.take_write(lease.key).await?.is_err() {
         return Ok(());
     }
-    world.take_write(lease.key).await?.map_err(StepError::Budget)?;
+    let detail = grounds.entry(serde_json::json!({"deployment": id, "state": DeploymentState::Inactive}));
+    let begun = world.store.begin(lease, "end-late-deployment", detail, world.clock.now()).await?;
     let ended = DeploymentStatus {
         state: DeploymentState::Inactive,
         description: "made too late".to_owned(),
         environment_url: None,
         log_url: None,
     };
-    Ok(world.forge.set_deployment(repo, id, &ended).await?)
+    let done = world.forge.set_deployment(repo, id, &ended).await;
+    finish(world, begun, done.as_ref().err()).await?;
+    Ok(done?)
 }
 
 /// The right to write: the first write was paid for before the journal announced it, each further one is paid for

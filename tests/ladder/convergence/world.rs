@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kagero::domain::id::{CommitSha, EnvKey, EnvUid, InstallId, RepoId, RepoName};
+use kagero::domain::ledger::DeploymentState;
 use kagero::domain::policy::{AllowList, Engine, Labels, Limits, LinkBase, Pace, Policy};
 use kagero::sim::chance::Chance;
 use kagero::sim::clock::Time;
@@ -90,10 +91,18 @@ impl Installation {
         EnvUid::derive(&self.outside.policy.install, key)
     }
 
-    /// Whether something lives that no open record knows.
+    /// Whether something lives that no open record knows, or a deployment goes on that no record names.
     pub async fn is_leaking(&self) -> bool {
-        for key in self.outside.hub.pulls().into_keys() {
+        for (key, pull) in self.outside.hub.pulls() {
             let ledger = self.outside.store.ledger(key).await.unwrap();
+            let named = |id: u64| {
+                ledger.as_ref().is_some_and(|ledger| ledger.said.deployments.iter().any(|made| made.id == Some(id)))
+            };
+            if pull.deployments.iter().any(|(id, (_, state))| {
+                !matches!(state, Some(DeploymentState::Inactive | DeploymentState::Failure)) && !named(*id)
+            }) {
+                return true;
+            }
             let released = ledger.is_none_or(|ledger| ledger.is_released());
             if released && self.outside.cloud.alive(self.uid(key).as_str()) != (0, 0) {
                 return true;
