@@ -28,4 +28,5 @@ mod seeds;
 mod server;
 mod services;
 mod sweep;
+mod units;
 mod words;
