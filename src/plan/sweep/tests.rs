@@ -80,6 +80,7 @@ fn nothing() -> Inventory {
         databases: Ok(listing(vec![])),
         beside: Ok(listing(vec![])),
         goldens: Ok(listing(vec![])),
+        words: BTreeMap::new(),
     }
 }
 
