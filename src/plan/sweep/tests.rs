@@ -1,6 +1,7 @@
 //! Tables of verdicts: most of them on what is not to go.
 
 mod residue;
+mod words;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
