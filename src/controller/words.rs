@@ -19,9 +19,7 @@ use crate::domain::policy::Policy;
 use crate::domain::time::Timestamp;
 use crate::domain::words::{BEGINNING, Comment, Deployment};
 use crate::forge::{DeploymentStatus, ForgeError, ForgeErrorKind, RepoRef};
-use crate::plan::sweep::words::{
-    Claim, Site, claim_on_comment, claim_on_deployment, first_look, next_look, place_of,
-};
+use crate::plan::sweep::words::{Claim, Site, claim_on_comment, claim_on_deployment, first_look, next_look, place_of};
 use crate::store::StoreError;
 use crate::telemetry::chain;
 
@@ -71,10 +69,8 @@ fn looked_mark(repo: RepoId) -> String {
 
 /// What was said in the repositories that we serve since the last look, and whatever carries a mark.
 pub(super) async fn hear(world: &World, policy: &Policy, marks: &[Mark]) -> Result<Everywhere, StoreError> {
-    let mut marked: Vec<(&Mark, RepoId, u64)> = marks
-        .iter()
-        .filter_map(|mark| place_of(&mark.subject).map(|(repo, id)| (mark, repo, id)))
-        .collect();
+    let mut marked: Vec<(&Mark, RepoId, u64)> =
+        marks.iter().filter_map(|mark| place_of(&mark.subject).map(|(repo, id)| (mark, repo, id))).collect();
     // Those first that have not been seen for the longest time.
     marked.sort_by_key(|(mark, ..)| mark.last_at);
     marked.truncate(MOST_READ);
@@ -100,10 +96,8 @@ async fn hear_one(
 ) -> Result<Heard, ForgeError> {
     let began = world.clock.now();
     let since = first_look(noted, began, LONGEST_LOOK);
-    let (mut comments, mut deployments) = tokio::try_join!(
-        world.forge.our_comments(repo, BEGINNING, since),
-        world.forge.our_deployments(repo, since),
-    )?;
+    let (mut comments, mut deployments) =
+        tokio::try_join!(world.forge.our_comments(repo, BEGINNING, since), world.forge.our_deployments(repo, since),)?;
     for (subject, id) in marked {
         match subject {
             Subject::Comment(_) if comments.iter().all(|comment| comment.id != *id) => {
@@ -200,9 +194,8 @@ impl Comparison<'_> {
             };
             words.extend(site.deployment(deployment.id, key, claim, shown.as_deref()));
         }
-        let is_news = |found: &Residue| {
-            matches!(found.state, ResidueState::Unused(_)) || self.marks.contains_key(&found.subject)
-        };
+        let is_news =
+            |found: &Residue| matches!(found.state, ResidueState::Unused(_)) || self.marks.contains_key(&found.subject);
         words.retain(is_news);
         Ok((words, open))
     }
@@ -221,7 +214,9 @@ impl Comparison<'_> {
             Some((seen_at.is_none(), seen_at, deployment, key, claim))
         });
         let mut ours: Vec<_> = ours.collect();
-        ours.sort_by_key(|(unmarked, seen_at, deployment, ..)| (*unmarked, *seen_at, deployment.created_at, deployment.id));
+        ours.sort_by_key(|(unmarked, seen_at, deployment, ..)| {
+            (*unmarked, *seen_at, deployment.created_at, deployment.id)
+        });
         ours.into_iter().map(|(.., deployment, key, claim)| (deployment, key, claim)).collect()
     }
 }
@@ -299,5 +294,11 @@ pub(super) fn keys_of<'a>(
     marks: impl Iterator<Item = &'a Mark>,
 ) -> BTreeSet<EnvKey> {
     let old: BTreeSet<&Subject> = marks.map(|mark| &mark.subject).collect();
-    words.values().flatten().flatten().filter(|found| old.contains(&found.subject)).filter_map(|found| found.key).collect()
+    words
+        .values()
+        .flatten()
+        .flatten()
+        .filter(|found| old.contains(&found.subject))
+        .filter_map(|found| found.key)
+        .collect()
 }

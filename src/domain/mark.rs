@@ -47,11 +47,9 @@ impl Subject {
         match self {
             Self::Machine(id) => id.as_str(),
             Self::Database(id) => id.as_str(),
-            Self::Process(id)
-            | Self::Directory(id)
-            | Self::Golden(id)
-            | Self::Comment(id)
-            | Self::Deployment(id) => id.as_str(),
+            Self::Process(id) | Self::Directory(id) | Self::Golden(id) | Self::Comment(id) | Self::Deployment(id) => {
+                id.as_str()
+            }
         }
     }
 }

@@ -62,7 +62,8 @@ mod tests {
         let uid = EnvUid::parse("a".repeat(20)).unwrap();
         assert_eq!(uid_in(&format!("{}\n### ready\n", marker(&uid))), Some(uid.clone()));
         let marker = marker(&uid);
-        for other in [format!("> {marker}"), format!("{marker} x"), marker.replace('a', "A"), marker.replace(":a", ":")] {
+        for other in [format!("> {marker}"), format!("{marker} x"), marker.replace('a', "A"), marker.replace(":a", ":")]
+        {
             assert_eq!(uid_in(&other), None, "{other}");
         }
         assert_eq!(uid_in(""), None);

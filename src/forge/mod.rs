@@ -43,12 +43,8 @@ pub trait Forge: Send + Sync {
     async fn delete_comment(&self, repo: &RepoRef, comment: u64) -> Result<(), ForgeError>;
     /// Our comments (by this App) in a whole repository that were changed since then and whose text begins like this,
     /// over all pages.
-    async fn our_comments(
-        &self,
-        repo: &RepoRef,
-        beginning: &str,
-        since: Timestamp,
-    ) -> Result<Vec<Comment>, ForgeError>;
+    async fn our_comments(&self, repo: &RepoRef, beginning: &str, since: Timestamp)
+    -> Result<Vec<Comment>, ForgeError>;
     /// One of them; `None` if it is gone, or is not one of them.
     async fn our_comment(&self, repo: &RepoRef, id: u64, beginning: &str) -> Result<Option<Comment>, ForgeError>;
 

@@ -163,7 +163,9 @@ impl Court<'_> {
     pub(super) fn spared_by_pull(&self, words: &Residue) -> Option<Reason> {
         let record = words.uid.as_ref().and_then(|uid| self.records.get(uid)).copied();
         let key = words.key.filter(|_| is_lone(&words.subject, record))?;
-        let unread = |why: &str| Reason::because(Ruling::Spare, Guard::UnreadPull, format!("no record speaks for it, but {why}"));
+        let unread = |why: &str| {
+            Reason::because(Ruling::Spare, Guard::UnreadPull, format!("no record speaks for it, but {why}"))
+        };
         match self.known.wanted.get(&key) {
             Some(Wanted::No(_)) => None,
             Some(Wanted::Yes) => Some(is_open(key)),

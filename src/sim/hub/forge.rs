@@ -89,7 +89,8 @@ impl Inner {
     }
 
     fn comments_of(&self, repo: &RepoRef, beginning: &str) -> Result<Vec<Comment>, ForgeErrorKind> {
-        let all = self.pulls_of(repo)?.flat_map(|(key, pull)| pull.comments.iter().map(|(id, text)| (key.pr, *id, text)));
+        let all =
+            self.pulls_of(repo)?.flat_map(|(key, pull)| pull.comments.iter().map(|(id, text)| (key.pr, *id, text)));
         let ours = all.filter(|(.., text)| text.starts_with(beginning));
         Ok(ours.map(|(pr, id, text)| Comment { id, pr, text: text.clone(), updated_at: self.time_of(id) }).collect())
     }

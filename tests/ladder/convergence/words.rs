@@ -72,7 +72,9 @@ async fn a_double_comment_and_a_dead_deployment_go_after_a_day_and_not_before() 
     let after = pull(&installation, key(REPO, 1));
     assert_eq!(after.comments.len(), 1);
     assert!(before.comments.iter().any(|(id, _)| after.comments.contains_key(id) && *id != left.0));
-    let others = |pull: &Pull| -> Vec<_> { pull.deployments.iter().filter(|(id, _)| **id != left.1).map(|(id, made)| (*id, made.clone())).collect() };
+    let others = |pull: &Pull| -> Vec<_> {
+        pull.deployments.iter().filter(|(id, _)| **id != left.1).map(|(id, made)| (*id, made.clone())).collect()
+    };
     assert_eq!(others(&before), others(&after));
     installation.truth.at_rest().await.unwrap();
     let journal = installation.outside.store.journal(key(REPO, 1), 100).await.unwrap();
@@ -184,7 +186,8 @@ async fn a_budget_that_is_used_up_leaves_them_for_the_next_sweep() {
     installation.outside.time.advance_to(installation.outside.time.elapsed() + HOUR * 24);
     let now = installation.outside.time.now();
     for _ in 0..60 {
-        let written = installation.outside.store.take_write(key(REPO, 9), now, WriteBudget::WINDOW, |_| Ok::<(), ()>(())).await;
+        let written =
+            installation.outside.store.take_write(key(REPO, 9), now, WriteBudget::WINDOW, |_| Ok::<(), ()>(())).await;
         written.unwrap().unwrap();
     }
     let report = sweep(&installation, Scope::Apply(None)).await;

@@ -1,8 +1,6 @@
 //! Tables of verdicts on what was said on GitHub.
 
-use super::super::words::{
-    Claim, Site, claim_on_comment, claim_on_deployment, first_look, next_look, place_of,
-};
+use super::super::words::{Claim, Site, claim_on_comment, claim_on_deployment, first_look, next_look, place_of};
 use super::*;
 use crate::domain::id::{InstallationId, RepoName, ResidueId};
 use crate::domain::ledger::{CommentSaid, DeploymentSaid};
