@@ -24,6 +24,7 @@ use kagero::domain::owned::{Owned, OwnedResidue};
 use kagero::domain::policy::{AllowList, Labels, Limits, LinkBase, Pace, Policy};
 use kagero::domain::pull::{PullFacts, PullState};
 use kagero::domain::time::Timestamp;
+use kagero::domain::words::{Comment, Deployment};
 use kagero::forge::budget::WriteLimits;
 use kagero::forge::{DeploymentStatus, FailedDelivery, Forge, ForgeError, RepoRef};
 use kagero::gateway::route::RouteTable;
@@ -316,6 +317,26 @@ impl Forge for Hub {
 
     async fn set_deployment(&self, _: &RepoRef, _: u64, _: &DeploymentStatus) -> Result<(), ForgeError> {
         Ok(())
+    }
+
+    async fn our_comments(&self, _: &RepoRef, _: &str, _: Timestamp) -> Result<Vec<Comment>, ForgeError> {
+        Ok(Vec::new())
+    }
+
+    async fn our_comment(&self, _: &RepoRef, _: u64, _: &str) -> Result<Option<Comment>, ForgeError> {
+        Ok(None)
+    }
+
+    async fn our_deployments(&self, _: &RepoRef, _: Timestamp) -> Result<Vec<Deployment>, ForgeError> {
+        Ok(Vec::new())
+    }
+
+    async fn our_deployment(&self, _: &RepoRef, _: u64) -> Result<Option<Deployment>, ForgeError> {
+        Ok(None)
+    }
+
+    async fn deployment_state(&self, _: &RepoRef, _: u64) -> Result<Option<String>, ForgeError> {
+        Ok(None)
     }
 
     async fn failed_deliveries(&self, _: Timestamp) -> Result<Listing<FailedDelivery>, ForgeError> {

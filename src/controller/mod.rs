@@ -28,6 +28,7 @@ mod speak;
 mod state;
 pub mod sweep;
 mod turns;
+mod words;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -15,14 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::fleet::in_time;
 use super::ports::World;
 use super::state::Memory;
-use super::{execute, refusals};
-use crate::cloud::CloudError;
+use super::{execute, refusals, words};
 use crate::domain::brake::{Brake, BrakeKind, SetBy};
 use crate::domain::guard::Guard;
 use crate::domain::id::EnvKey;
 use crate::domain::ledger::Ledger;
 use crate::domain::mark::{Mark, Subject};
-use crate::domain::owned::{Orphan, Refusal, prove_orphan_database, prove_orphan_machine, prove_residue};
+use crate::domain::owned::{Orphan, Refusal, prove_orphan_database, prove_orphan_machine, prove_residue, prove_words};
 use crate::domain::policy::Policy;
 use crate::domain::time::Timestamp;
 use crate::plan::sweep::{
@@ -138,10 +137,13 @@ struct Sweep<'a> {
 impl Sweep<'_> {
     async fn run(&self, lease: &Lease, scope: Scope, now: Timestamp) -> Result<Report, SweepError> {
         let store = &self.world.store;
-        // The cloud first and the records second: see `plan::sweep`.
-        let inventory = self.list().await;
+        // The cloud and GitHub first and the records second: see `plan::sweep`.
+        let mut inventory = self.list().await;
         let marks = store.sweep_marks().await?;
+        let heard = words::hear(self.world, &self.policy, &marks).await?;
         let ledgers = store.ledgers().await?;
+        let mut found = words::compare(self.world, &self.policy, heard, &ledgers, &marks).await?;
+        inventory.words = std::mem::take(&mut found.words);
         let brakes = store.brakes(now).await?;
         let past = Past { last: store.last_sweep().await?, removed: store.sweep_removals(now, WINDOW).await? };
         let mut known = Known { ledgers, wanted: BTreeMap::new(), brakes };
@@ -169,6 +171,7 @@ impl Sweep<'_> {
         }
         if scope != Scope::DryRun && !matches!(outcome, Outcome::Refused(_)) {
             self.remember(&verdicts, &marks, &inventory, now).await?;
+            found.note(self.world).await?;
             if outcome == Outcome::Found {
                 self.remove(lease, &mut verdicts).await?;
             }
@@ -190,6 +193,7 @@ impl Sweep<'_> {
             databases: snapshot.databases.clone().map(|roll| roll.listing).map_err(|error| error.to_string()),
             beside: beside.map_err(|error| error.to_string()),
             goldens: goldens.map_err(|error| error.to_string()),
+            words: BTreeMap::new(),
         }
     }
 
@@ -203,7 +207,8 @@ impl Sweep<'_> {
         now: Timestamp,
     ) -> Result<BTreeMap<EnvKey, Wanted>, StoreError> {
         let old = |mark: &&Mark| now.since(mark.first_at) >= crate::domain::owned::ORPHAN_AGE;
-        let old: BTreeSet<EnvKey> = marks.iter().filter(old).filter_map(|mark| Some(mark.tags.as_ref()?.key)).collect();
+        let tagged = marks.iter().filter(old).filter_map(|mark| Some(mark.tags.as_ref()?.key));
+        let old: BTreeSet<EnvKey> = tagged.chain(words::keys_of(&inventory.words, marks.iter().filter(old))).collect();
         let mut answers = BTreeMap::new();
         for key in questionable(inventory, ledgers, &self.policy) {
             let readings = self.world.store.readings(key).await?;
@@ -254,6 +259,7 @@ impl Sweep<'_> {
             let (ruling, why, guard) = match self.remove_one(&lease, &fresh, verdict).await {
                 Ok(()) => (Ruling::Removed, None, None),
                 Err(Removal::Spared(guard, why)) => (Ruling::Wait, Some(why), Some(guard)),
+                Err(Removal::Later(why)) => (Ruling::Wait, Some(why), None),
                 Err(Removal::Failed(why)) => (Ruling::Failed, Some(why), None),
                 Err(Removal::Store(error)) => return Err(error),
             };
@@ -269,8 +275,10 @@ impl Sweep<'_> {
         let Some(mark) = &verdict.mark else {
             return Err(Removal::Spared(Guard::Unmarked, "it carries no mark".to_owned()));
         };
-        let Some(key) = mark.tags.as_ref().map(|tags| tags.key) else {
-            return self.clear_away(sweeping, fresh, verdict.owner, mark).await;
+        let key = match (&mark.subject, &mark.tags, verdict.owner) {
+            (_, Some(tags), _) => tags.key,
+            (Subject::Comment(_) | Subject::Deployment(_), None, Some(key)) => key,
+            (_, None, owner) => return self.clear_away(sweeping, fresh, owner, mark).await,
         };
         let now = self.world.clock.now();
         let store = &self.world.store;
@@ -309,8 +317,25 @@ impl Sweep<'_> {
                 let begun = store.begin(lease, "sweep-database", detail, now).await?;
                 finish(world, begun, world.databases.delete(&owned).await).await
             }
+            Subject::Comment(_) | Subject::Deployment(_) => self.take_back(lease, mark).await,
             Subject::Process(_) | Subject::Directory(_) | Subject::Golden(_) => Err(gone()),
         }
+    }
+
+    /// Takes back what was said on GitHub, if it may be written there now.
+    async fn take_back(&self, lease: &Lease, mark: &Mark) -> Result<(), Removal> {
+        let (world, store) = (self.world, &self.world.store);
+        let found = words::again(world, &self.policy, lease.key, &mark.subject).await?;
+        let residue = found.map_err(|error| unlisted(&chain(&error).to_string()))?.ok_or_else(gone)?;
+        let now = world.clock.now();
+        let owned = prove_words(&residue, mark, &self.policy, now)?;
+        let repo = store.repo(lease.key.repo).await?.ok_or_else(gone)?;
+        if let Err(wait) = world.take_write(lease.key).await? {
+            return Err(Removal::Later(format!("GitHub's write budget is used up for {} s", wait.as_secs())));
+        }
+        store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
+        let begun = store.begin(lease, &format!("sweep-{}", mark.subject.kind()), detail(mark), now).await?;
+        finish(world, begun, words::take_back(world, &repo, &owned).await).await
     }
 
     /// Clears away what is no environment's, under the lease of the sweep itself.
@@ -354,7 +379,11 @@ fn detail(mark: &Mark) -> serde_json::Value {
         "sightings": mark.sightings})
 }
 
-async fn finish(world: &World, begun: crate::store::JournalId, done: Result<(), CloudError>) -> Result<(), Removal> {
+async fn finish<E: ToString>(
+    world: &World,
+    begun: crate::store::JournalId,
+    done: Result<(), E>,
+) -> Result<(), Removal> {
     execute::finish(world, begun, done.as_ref().err()).await?;
     done.map_err(|error| Removal::Failed(error.to_string()))
 }
@@ -378,6 +407,7 @@ pub(super) async fn freeze(world: &World, why: &str, now: Timestamp) -> Result<(
 /// Why something was not taken away.
 enum Removal {
     Spared(Guard, String),
+    Later(String),
     Failed(String),
     Store(StoreError),
 }

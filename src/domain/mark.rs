@@ -22,10 +22,14 @@ pub enum Subject {
     Directory(ResidueId),
     /// A golden.
     Golden(ResidueId),
+    /// A comment on GitHub.
+    Comment(ResidueId),
+    /// A deployment on GitHub.
+    Deployment(ResidueId),
 }
 
 impl Subject {
-    /// `machine`, `database`, `process`, `directory` or `golden`.
+    /// `machine`, `database`, `process`, `directory`, `golden`, `comment` or `deployment`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Machine(_) => "machine",
@@ -33,6 +37,8 @@ impl Subject {
             Self::Process(_) => "process",
             Self::Directory(_) => "directory",
             Self::Golden(_) => "golden",
+            Self::Comment(_) => "comment",
+            Self::Deployment(_) => "deployment",
         }
     }
 
@@ -41,7 +47,9 @@ impl Subject {
         match self {
             Self::Machine(id) => id.as_str(),
             Self::Database(id) => id.as_str(),
-            Self::Process(id) | Self::Directory(id) | Self::Golden(id) => id.as_str(),
+            Self::Process(id) | Self::Directory(id) | Self::Golden(id) | Self::Comment(id) | Self::Deployment(id) => {
+                id.as_str()
+            }
         }
     }
 }

@@ -18,3 +18,4 @@ pub mod seen;
 pub mod server_address;
 pub mod step;
 pub mod time;
+pub mod words;

@@ -37,7 +37,7 @@ pub struct Tags {
 /// Where a resource is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Location {
-    /// The account; for the local provider the state directory.
+    /// The account; for the local provider the state directory, on GitHub the repository.
     pub account: String,
     /// The Region; `local` for the local provider.
     pub region: String,
@@ -109,17 +109,19 @@ pub enum DatabaseState {
     Dropping,
 }
 
-/// Something of a provider that is neither machine nor database.
+/// Something of a provider that is neither machine nor database, or that was said on GitHub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Residue {
     /// What it is, with an id that another one never has.
     pub subject: Subject,
-    /// Its name, which begins with the installation's prefix.
+    /// Its name, which begins with the installation's prefix; on GitHub, where to look for it.
     pub name: String,
     /// Whose its marker says it is; `None` where nothing can be read: then it is never touched.
     pub install: Option<InstallId>,
     /// The environment that it was made for, where there was one.
     pub uid: Option<EnvUid>,
+    /// The pull request that it stands on, where it does.
+    pub key: Option<EnvKey>,
     /// What it is good for, or was.
     pub state: ResidueState,
     /// Where it is.

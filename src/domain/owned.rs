@@ -15,7 +15,7 @@ use super::id::{DatabaseId, EnvUid, Generation, InstallId, MachineId};
 use super::ledger::{Ledger, Standing};
 use super::mark::{Mark, Subject};
 use super::observed::{Database, Location, Machine, Residue, ResidueState, Tags};
-use super::policy::AllowList;
+use super::policy::{AllowList, Policy};
 use super::time::Timestamp;
 
 /// How old the description may be that a destructive call rests on (I1).
@@ -290,18 +290,50 @@ pub fn prove_residue(
         return Err(Refusal::OtherInstall { name, found, ours: install.clone() });
     }
     let prefix = match residue.subject {
-        Subject::Machine(_) | Subject::Process(_) | Subject::Directory(_) => name_prefix(install, '-'),
         Subject::Database(_) | Subject::Golden(_) => name_prefix(install, '_'),
+        // What was said on GitHub has no such name, and takes another proof.
+        Subject::Machine(_)
+        | Subject::Process(_)
+        | Subject::Directory(_)
+        | Subject::Comment(_)
+        | Subject::Deployment(_) => name_prefix(install, '-'),
     };
     check_place(&name, &residue.location, allow, &prefix)?;
+    check_unused(residue, mark, now)?;
+    Ok(Owned { id: residue.subject.clone(), name, tags: found, read_at: residue.read_at })
+}
+
+/// Permission to take back what was said on GitHub: it names the environment of the pull request that it stands on, in a
+/// repository that we serve, no record names it, and an old mark stands on it.
+pub fn prove_words(words: &Residue, mark: &Mark, policy: &Policy, now: Timestamp) -> Result<OwnedResidue, Refusal> {
+    let (name, install) = (words.name.clone(), &policy.install);
+    let (Some(found), Some(uid), Some(key)) = (words.install.clone(), words.uid.clone(), words.key) else {
+        return Err(Refusal::Untagged { name });
+    };
+    if found != *install {
+        return Err(Refusal::OtherInstall { name, found, ours: install.clone() });
+    }
+    let ours = EnvUid::derive(install, key);
+    if uid != ours {
+        return Err(Refusal::OtherEnvironment { name, found: uid, ours });
+    }
+    if !policy.serves(&words.location.account) {
+        return Err(Refusal::Place { name, place: words.location.account.clone() });
+    }
+    check_unused(words, mark, now)?;
+    Ok(Owned { id: words.subject.clone(), name, tags: found, read_at: words.read_at })
+}
+
+/// Nothing uses it, and an old mark stands on it and nothing else.
+fn check_unused(residue: &Residue, mark: &Mark, now: Timestamp) -> Result<(), Refusal> {
+    let name = residue.name.clone();
     if let ResidueState::Used(by) = &residue.state {
         return Err(Refusal::Used { name, by: by.clone() });
     }
     if mark.subject != residue.subject || mark.tags.is_some() {
         return Err(Refusal::Unmarked { name });
     }
-    check_age(&name, mark, mark.first_at, residue.read_at, now)?;
-    Ok(Owned { id: residue.subject.clone(), name, tags: found, read_at: residue.read_at })
+    check_age(&name, mark, mark.first_at, residue.read_at, now)
 }
 
 /// What an orphan may be compared with: its own tags, if the record leaves it to the sweep and the mark is old enough.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use fast_glob::glob_match;
 use serde::{Deserialize, Serialize};
 
 use super::id::{HostLabel, InstallId, SeedName, ServiceName};
@@ -62,6 +63,11 @@ impl RemovalLimits {
 }
 
 impl Policy {
+    /// Whether a repository, `owner/name`, may have environments.
+    pub fn serves(&self, repository: &str) -> bool {
+        self.repositories.iter().any(|pattern| matches_glob(pattern, repository))
+    }
+
     /// The public address of a host name.
     pub fn address(&self, label: &HostLabel) -> String {
         let port = self.link.port.map(|port| format!(":{port}")).unwrap_or_default();
@@ -72,6 +78,11 @@ impl Policy {
     pub fn link(&self, hosts: &[Host], service: Option<&ServiceName>) -> Option<String> {
         hosts.iter().find(|host| host.service.as_ref() == service).map(|host| self.address(&host.label))
     }
+}
+
+/// `*` stays within a part between slashes, `**` does not; case does not matter.
+pub fn matches_glob(pattern: &str, text: &str) -> bool {
+    glob_match(pattern.to_lowercase(), text.to_lowercase())
 }
 
 /// How the public address of a preview is written.

@@ -17,6 +17,7 @@ use crate::domain::observed::Listing;
 use crate::domain::pull::PullFacts;
 pub use crate::domain::pull::RepoRef;
 use crate::domain::time::Timestamp;
+use crate::domain::words::{Comment, Deployment};
 
 /// What we ask of GitHub.
 #[async_trait]
@@ -40,6 +41,12 @@ pub trait Forge: Send + Sync {
     async fn edit_comment(&self, repo: &RepoRef, comment: u64, body: &str) -> Result<(), ForgeError>;
     /// Deletes a comment; already gone is success.
     async fn delete_comment(&self, repo: &RepoRef, comment: u64) -> Result<(), ForgeError>;
+    /// Our comments (by this App) in a whole repository that were changed since then and whose text begins like this,
+    /// over all pages.
+    async fn our_comments(&self, repo: &RepoRef, beginning: &str, since: Timestamp)
+    -> Result<Vec<Comment>, ForgeError>;
+    /// One of them; `None` if it is gone, or is not one of them.
+    async fn our_comment(&self, repo: &RepoRef, id: u64, beginning: &str) -> Result<Option<Comment>, ForgeError>;
 
     /// Deployments of ours for a commit in the shared environment, newest first.
     async fn deployments(&self, repo: &RepoRef, sha: &CommitSha, payload: &str) -> Result<Vec<u64>, ForgeError>;
@@ -52,6 +59,12 @@ pub trait Forge: Send + Sync {
         deployment: u64,
         status: &DeploymentStatus,
     ) -> Result<(), ForgeError>;
+    /// Our deployments (by this App) in the shared environment that were made since then, newest first, over all pages.
+    async fn our_deployments(&self, repo: &RepoRef, since: Timestamp) -> Result<Vec<Deployment>, ForgeError>;
+    /// One of them; `None` if it is gone, or is not one of them.
+    async fn our_deployment(&self, repo: &RepoRef, id: u64) -> Result<Option<Deployment>, ForgeError>;
+    /// A deployment's newest state, in GitHub's word; `None` if none was ever set.
+    async fn deployment_state(&self, repo: &RepoRef, deployment: u64) -> Result<Option<String>, ForgeError>;
 
     /// Deliveries of the App's webhook since then that GitHub records as failed.
     async fn failed_deliveries(&self, since: Timestamp) -> Result<Listing<FailedDelivery>, ForgeError>;

@@ -6,8 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fast_glob::glob_match;
-
 use super::admission::Seat;
 use super::hosts;
 use crate::domain::assignment::{Source, Task};
@@ -16,7 +14,7 @@ use crate::domain::id::{CommitSha, EnvKey, EnvUid, Generation, HostLabel};
 use crate::domain::ledger::{Ledger, Standing};
 use crate::domain::owned::name_prefix;
 use crate::domain::policy::{
-    BotRule, DatabaseConfig, DraftRule, ForkRule, OnPush, Policy, RepoConfig, RepoSetting, TriggerMode,
+    BotRule, DatabaseConfig, DraftRule, ForkRule, OnPush, Policy, RepoConfig, RepoSetting, TriggerMode, matches_glob,
 };
 use crate::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
 use crate::domain::time::Timestamp;
@@ -142,13 +140,7 @@ fn stays_away(ledger: &Ledger, pull: &PullFacts, pins: &Pins) -> Option<GoneReas
 }
 
 fn is_allowed_repository(pull: &PullFacts, policy: &Policy) -> bool {
-    let name = pull.repo.to_string();
-    policy.repositories.iter().any(|pattern| matches_glob(pattern, &name))
-}
-
-/// `*` stays within a part between slashes, `**` does not; case does not matter.
-fn matches_glob(pattern: &str, text: &str) -> bool {
-    glob_match(pattern.to_lowercase(), text.to_lowercase())
+    policy.serves(&pull.repo.to_string())
 }
 
 fn current_config<'a>(ground: &Ground<'a>, pull: &PullFacts) -> Result<&'a RepoConfig, Desired> {

@@ -6,16 +6,11 @@ use super::view::{EnvView, Phase, Removed, ServiceView, StageState};
 use crate::domain::assignment::ServiceState;
 use crate::domain::brake::{Brake, BrakeKind};
 use crate::domain::desired::{CapacityLimit, GoneReason};
-use crate::domain::id::EnvUid;
 use crate::domain::ledger::Held;
+pub use crate::domain::words::marker;
 
 /// GitHub accepts at most this many characters in a comment.
 pub const MAX_CHARACTERS: usize = 65_536;
-
-/// The hidden first line by which our comment is found again.
-pub fn marker(uid: &EnvUid) -> String {
-    format!("<!-- kagero:{uid} -->")
-}
 
 /// The comment's text.
 pub fn body(view: &EnvView) -> String {

@@ -61,6 +61,7 @@ fn golden() -> Residue {
         name: format!("{}golden_1", name_prefix(&install(), '_')),
         install: Some(install()),
         uid: None,
+        key: None,
         state: ResidueState::Unused("no seed makes it".into()),
         location: place(),
         read_at: NOW,

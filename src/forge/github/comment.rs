@@ -8,9 +8,11 @@ use serde_json::json;
 
 use super::call::{Ask, Identity};
 use super::page::PAGE_SIZE;
-use super::wire::{App, BEGINNING, Comment, Id};
-use super::{ForgeError, Github, RepoRef};
+use super::wire::{App, BEGINNING, Comment, Id, User};
+use super::{ForgeError, Github, RepoRef, path};
 use crate::domain::id::PrNumber;
+use crate::domain::time::Timestamp;
+use crate::domain::words;
 use crate::forge::ForgeErrorKind;
 
 const LONGEST_BODY: usize = 65_536;
@@ -24,15 +26,11 @@ impl Github {
     ) -> Result<Vec<u64>, ForgeError> {
         let what = format!("listing the comments of {}#{}", repo.name, number.0);
         let ask = Self::ask(repo, &format!("issues/{}/comments?per_page={PAGE_SIZE}", number.0), what)?;
-        if marker.chars().count() > BEGINNING {
-            let why = format!("the marker is longer than the {BEGINNING} characters that are compared: shorten it");
-            return Err(ask.error(ForgeErrorKind::Rejected, why));
-        }
+        short_enough(&ask, marker)?;
         let comments: Vec<Comment> = self.calls.all::<Vec<_>>(ask).await?;
         let mut ours = Vec::new();
         for comment in comments {
-            let marked = comment.body.as_deref().is_some_and(|body| body.starts_with(marker));
-            if marked && self.is_ours(&comment).await? {
+            if self.is_our_comment(&comment, marker).await? {
                 ours.push(comment.id);
             }
         }
@@ -40,11 +38,56 @@ impl Github {
         Ok(ours)
     }
 
-    async fn is_ours(&self, comment: &Comment) -> Result<bool, ForgeError> {
-        if let Some(app) = &comment.performed_via_github_app {
+    pub(super) async fn list_our_comments(
+        &self,
+        repo: &RepoRef,
+        beginning: &str,
+        since: Timestamp,
+    ) -> Result<Vec<words::Comment>, ForgeError> {
+        let (since, size) = (moment(since), PAGE_SIZE.to_string());
+        let query = [("since", since.as_str()), ("per_page", &size)];
+        let what = format!("listing the comments of {} since {since}", repo.name);
+        let ask = Self::ask(repo, &path::with("issues/comments", &query), what)?;
+        short_enough(&ask, beginning)?;
+        let comments: Vec<Comment> = self.calls.all::<Vec<_>>(ask.clone()).await?;
+        let mut ours = Vec::new();
+        for comment in comments {
+            if self.is_our_comment(&comment, beginning).await? {
+                ours.push(spoken(comment, &ask)?);
+            }
+        }
+        Ok(ours)
+    }
+
+    pub(super) async fn read_our_comment(
+        &self,
+        repo: &RepoRef,
+        id: u64,
+        beginning: &str,
+    ) -> Result<Option<words::Comment>, ForgeError> {
+        let what = format!("reading comment {id} of {}", repo.name);
+        let ask = Self::ask(repo, &format!("issues/comments/{id}"), what)?;
+        short_enough(&ask, beginning)?;
+        let comment: Comment = match self.calls.read(&ask, |_| true).await {
+            Ok(reading) => reading.value,
+            Err(error) if error.kind == ForgeErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let ours = comment.id == id && self.is_our_comment(&comment, beginning).await?;
+        if ours { spoken(comment, &ask).map(Some) } else { Ok(None) }
+    }
+
+    async fn is_our_comment(&self, comment: &Comment, beginning: &str) -> Result<bool, ForgeError> {
+        let marked = comment.body.as_deref().is_some_and(|body| body.starts_with(beginning));
+        Ok(marked && self.is_ours(comment.performed_via_github_app.as_ref(), comment.user.as_ref()).await?)
+    }
+
+    /// Whether this App did it.
+    pub(super) async fn is_ours(&self, app: Option<&Id>, author: Option<&User>) -> Result<bool, ForgeError> {
+        if let Some(app) = app {
             return Ok(app.id == self.config.app_id);
         }
-        let Some(author) = comment.user.as_ref().filter(|user| user.kind.as_deref() == Some("Bot")) else {
+        let Some(author) = author.filter(|user| user.kind.as_deref() == Some("Bot")) else {
             return Ok(false);
         };
         Ok(author.login == *self.login().await?)
@@ -90,4 +133,32 @@ impl Github {
         let ask = Self::ask(repo, rest, what)?;
         Ok(Ask { method, body: Some(json!({"body": body})), ..ask })
     }
+}
+
+fn short_enough(ask: &Ask, beginning: &str) -> Result<(), ForgeError> {
+    if beginning.chars().count() > BEGINNING {
+        let why = format!("the marker is longer than the {BEGINNING} characters that are compared: shorten it");
+        return Err(ask.error(ForgeErrorKind::Rejected, why));
+    }
+    Ok(())
+}
+
+fn spoken(comment: Comment, ask: &Ask) -> Result<words::Comment, ForgeError> {
+    let number = comment.issue_url.as_deref().and_then(|url| url.rsplit('/').next()).and_then(|end| end.parse().ok());
+    let (Some(number), Some(updated_at)) = (number, comment.updated_at) else {
+        let why = format!("comment {} does not say where it stands or when it was changed", comment.id);
+        return Err(ask.error(ForgeErrorKind::Garbled, why));
+    };
+    Ok(words::Comment {
+        id: comment.id,
+        pr: PrNumber(number),
+        text: comment.body.unwrap_or_default(),
+        updated_at: Timestamp(updated_at.as_millisecond()),
+    })
+}
+
+/// `2026-11-22T10:00:00Z`, as GitHub writes it.
+fn moment(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

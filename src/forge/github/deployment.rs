@@ -7,11 +7,15 @@
 use http::Method;
 use serde_json::{Value, json};
 
+use super::call::Ask;
 use super::page::PAGE_SIZE;
-use super::wire::{Deployment, Id};
+use super::wire::{Deployment, Id, Status};
 use super::{DeploymentStatus, ForgeError, Github, RepoRef, path};
 use crate::domain::id::CommitSha;
 use crate::domain::ledger::DeploymentState;
+use crate::domain::time::Timestamp;
+use crate::domain::words;
+use crate::forge::ForgeErrorKind;
 
 /// Shared, because environments are never deleted without the right to administer the repository.
 const ENVIRONMENT: &str = "preview";
@@ -34,11 +38,69 @@ impl Github {
         let mut ours: Vec<u64> = deployments
             .into_iter()
             .filter(|found| found.performed_via_github_app.as_ref().is_none_or(|app| app.id == self.config.app_id))
-            .filter(|found| carries(found.payload.as_ref(), payload))
+            .filter(|found| carried(found.payload.as_ref()).as_deref() == Some(payload))
             .map(|found| found.id)
             .collect();
         ours.sort_unstable_by(|a, b| b.cmp(a));
         Ok(ours)
+    }
+
+    pub(super) async fn list_our_deployments(
+        &self,
+        repo: &RepoRef,
+        since: Timestamp,
+    ) -> Result<Vec<words::Deployment>, ForgeError> {
+        let size = PAGE_SIZE.to_string();
+        let query = [("environment", ENVIRONMENT), ("per_page", &size)];
+        let what = format!("listing the deployments of {} since {since}", repo.name);
+        let ask = Self::ask(repo, &path::with("deployments", &query), what)?;
+        let is_older = |found: &Deployment| found.created_at.is_some_and(|at| Timestamp(at.as_millisecond()) < since);
+        let pages = self.calls.pages::<Vec<Deployment>>(ask.clone(), |page| page.iter().any(is_older)).await?;
+        if !pages.complete {
+            return Err(ask.error(ForgeErrorKind::Garbled, "the list does not end"));
+        }
+        let mut ours = Vec::new();
+        for found in pages.items.into_iter().filter(|found| !is_older(found)) {
+            ours.extend(self.spoken_deployment(found, &ask).await?);
+        }
+        Ok(ours)
+    }
+
+    pub(super) async fn read_our_deployment(
+        &self,
+        repo: &RepoRef,
+        id: u64,
+    ) -> Result<Option<words::Deployment>, ForgeError> {
+        let ask = Self::ask(repo, &format!("deployments/{id}"), format!("reading deployment {id} of {}", repo.name))?;
+        match self.calls.read::<Deployment, _>(&ask, |_| true).await {
+            Ok(reading) if reading.value.id == id => self.spoken_deployment(reading.value, &ask).await,
+            Ok(_) => Ok(None),
+            Err(error) if error.kind == ForgeErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `None` if it is not ours.
+    async fn spoken_deployment(&self, found: Deployment, ask: &Ask) -> Result<Option<words::Deployment>, ForgeError> {
+        let Some(payload) = carried(found.payload.as_ref()) else { return Ok(None) };
+        let shared = found.environment.as_deref() == Some(ENVIRONMENT);
+        if !shared || !self.is_ours(found.performed_via_github_app.as_ref(), found.creator.as_ref()).await? {
+            return Ok(None);
+        }
+        let sha = found.sha.and_then(|sha| CommitSha::parse(sha).ok());
+        let (Some(sha), Some(created_at)) = (sha, found.created_at) else {
+            let why = format!("deployment {} does not say of which commit it is or when it was made", found.id);
+            return Err(ask.error(ForgeErrorKind::Garbled, why));
+        };
+        let created_at = Timestamp(created_at.as_millisecond());
+        Ok(Some(words::Deployment { id: found.id, payload, sha, created_at }))
+    }
+
+    pub(super) async fn newest_state(&self, repo: &RepoRef, deployment: u64) -> Result<Option<String>, ForgeError> {
+        let what = format!("reading the status of deployment {deployment} of {}", repo.name);
+        let ask = Self::ask(repo, &format!("deployments/{deployment}/statuses?per_page=1"), what)?;
+        let statuses: Vec<Status> = self.calls.read(&ask, |_| false).await?.value;
+        Ok(statuses.into_iter().next().map(|status| status.state))
     }
 
     pub(super) async fn post_deployment(
@@ -88,14 +150,16 @@ impl Github {
 }
 
 /// GitHub gives a payload back as it was sent, or as text if it was sent as text.
-fn carries(found: Option<&Value>, payload: &str) -> bool {
-    match found {
-        Some(Value::String(text)) => {
-            serde_json::from_str::<Value>(text).is_ok_and(|inner| inner.get(KEY).is_some_and(|it| it == payload))
+fn carried(found: Option<&Value>) -> Option<String> {
+    let inner;
+    let value = match found? {
+        Value::String(text) => {
+            inner = serde_json::from_str::<Value>(text).ok()?;
+            &inner
         }
-        Some(value) => value.get(KEY).is_some_and(|it| it == payload),
-        None => false,
-    }
+        value => value,
+    };
+    value.get(KEY)?.as_str().map(str::to_owned)
 }
 
 fn word(state: DeploymentState) -> &'static str {
@@ -130,11 +194,12 @@ mod tests {
 
     #[test]
     fn a_payload_is_recognised_in_both_forms_and_no_other() {
-        assert!(carries(Some(&json!({"kagero": "uid"})), "uid"));
-        assert!(carries(Some(&json!("{\"kagero\":\"uid\"}")), "uid"));
-        for other in [json!({"kagero": "uid2"}), json!("uid"), json!(""), json!(null), json!(["uid"]), json!({})] {
-            assert!(!carries(Some(&other), "uid"), "{other}");
+        for ours in [json!({"kagero": "uid"}), json!("{\"kagero\":\"uid\"}")] {
+            assert_eq!(carried(Some(&ours)).as_deref(), Some("uid"), "{ours}");
         }
-        assert!(!carries(None, "uid"));
+        for other in [json!({"kagero": 2}), json!("uid"), json!(""), json!(null), json!(["uid"]), json!({})] {
+            assert_eq!(carried(Some(&other)), None, "{other}");
+        }
+        assert_eq!(carried(None), None);
     }
 }

@@ -40,6 +40,7 @@ use crate::domain::id::{CommitSha, PrNumber, RepoName};
 use crate::domain::observed::Listing;
 use crate::domain::pull::PullFacts;
 use crate::domain::time::Timestamp;
+use crate::domain::words::{Comment, Deployment};
 
 /// Which GitHub, and as which App.
 #[derive(Debug, Clone)]
@@ -163,6 +164,19 @@ impl Forge for Github {
         self.remove_comment(repo, comment).await
     }
 
+    async fn our_comments(
+        &self,
+        repo: &RepoRef,
+        beginning: &str,
+        since: Timestamp,
+    ) -> Result<Vec<Comment>, ForgeError> {
+        self.list_our_comments(repo, beginning, since).await
+    }
+
+    async fn our_comment(&self, repo: &RepoRef, id: u64, beginning: &str) -> Result<Option<Comment>, ForgeError> {
+        self.read_our_comment(repo, id, beginning).await
+    }
+
     async fn deployments(&self, repo: &RepoRef, sha: &CommitSha, payload: &str) -> Result<Vec<u64>, ForgeError> {
         self.find_deployments(repo, sha, payload).await
     }
@@ -178,6 +192,18 @@ impl Forge for Github {
         status: &DeploymentStatus,
     ) -> Result<(), ForgeError> {
         self.post_deployment_status(repo, deployment, status).await
+    }
+
+    async fn our_deployments(&self, repo: &RepoRef, since: Timestamp) -> Result<Vec<Deployment>, ForgeError> {
+        self.list_our_deployments(repo, since).await
+    }
+
+    async fn our_deployment(&self, repo: &RepoRef, id: u64) -> Result<Option<Deployment>, ForgeError> {
+        self.read_our_deployment(repo, id).await
+    }
+
+    async fn deployment_state(&self, repo: &RepoRef, deployment: u64) -> Result<Option<String>, ForgeError> {
+        self.newest_state(repo, deployment).await
     }
 
     async fn failed_deliveries(&self, since: Timestamp) -> Result<Listing<FailedDelivery>, ForgeError> {

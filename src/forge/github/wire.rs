@@ -113,6 +113,9 @@ pub(super) struct Comment {
     pub user: Option<User>,
     /// Missing on older Enterprise Servers.
     pub performed_via_github_app: Option<Id>,
+    /// What it stands on.
+    pub issue_url: Option<String>,
+    pub updated_at: Option<jiff::Timestamp>,
 }
 
 /// How much of a comment's text is kept.
@@ -128,6 +131,15 @@ pub(super) struct Deployment {
     pub id: u64,
     pub payload: Option<serde_json::Value>,
     pub performed_via_github_app: Option<Id>,
+    pub creator: Option<User>,
+    pub environment: Option<String>,
+    pub sha: Option<String>,
+    pub created_at: Option<jiff::Timestamp>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Status {
+    pub state: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

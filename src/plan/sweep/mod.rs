@@ -11,6 +11,7 @@
 mod guard;
 mod residue;
 mod wanted;
+pub mod words;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::brake::{Brake, BrakeKind};
 use crate::domain::guard::Guard;
-use crate::domain::id::{EnvKey, EnvUid};
+use crate::domain::id::{EnvKey, EnvUid, RepoId};
 use crate::domain::ledger::{Ledger, Standing};
 use crate::domain::mark::{Mark, Subject};
 use crate::domain::observed::{Database, DatabaseState, Listing, Location, Machine, MachineState, Residue, Tags};
@@ -40,6 +41,8 @@ pub struct Inventory {
     pub beside: Result<Listing<Residue>, String>,
     /// Goldens, or why they could not be listed.
     pub goldens: Result<Listing<Residue>, String>,
+    /// What was said on GitHub, by repository: what is of no use any more or carries a mark, or why it is not known.
+    pub words: BTreeMap<RepoId, Result<Vec<Residue>, String>>,
 }
 
 /// What the records say.
@@ -164,6 +167,9 @@ impl Inventory {
             Subject::Database(_) => self.databases.as_ref().is_ok_and(|listing| listing.complete),
             Subject::Process(_) | Subject::Directory(_) => self.beside.as_ref().is_ok_and(|listing| listing.complete),
             Subject::Golden(_) => self.goldens.as_ref().is_ok_and(|listing| listing.complete),
+            Subject::Comment(_) | Subject::Deployment(_) => {
+                words::place_of(subject).and_then(|(repo, _)| self.words.get(&repo)).is_some_and(Result::is_ok)
+            }
         }
     }
 
@@ -171,7 +177,8 @@ impl Inventory {
     pub fn doubts(&self) -> Vec<String> {
         let failed = [self.machines.as_ref().err(), self.databases.as_ref().err()];
         let others = [self.beside.as_ref().err(), self.goldens.as_ref().err()];
-        failed.into_iter().chain(others).flatten().cloned().collect()
+        let words = self.words.values().map(|found| found.as_ref().err());
+        failed.into_iter().chain(others).chain(words).flatten().cloned().collect()
     }
 }
 
@@ -180,7 +187,8 @@ impl Inventory {
 pub fn questionable(inventory: &Inventory, ledgers: &[Ledger], policy: &Policy) -> BTreeSet<EnvKey> {
     let records: HashMap<&EnvUid, &Ledger> = ledgers.iter().map(|ledger| (&ledger.uid, ledger)).collect();
     let tags = inventory.things().filter_map(Thing::tags).filter(|tags| tags.install == policy.install);
-    tags.filter(|tags| records.get(&tags.uid).is_none_or(|record| record.is_released())).map(|tags| tags.key).collect()
+    let orphans = tags.filter(|tags| records.get(&tags.uid).is_none_or(|record| record.is_released()));
+    orphans.map(|tags| tags.key).chain(inventory.lone_words(ledgers)).collect()
 }
 
 /// A verdict on everything that is there.
@@ -281,7 +289,7 @@ impl Court<'_> {
                 Err(foreign(refusal.guard(), refusal.to_string()))
             }
             _ => match self.known.wanted.get(&tags.key) {
-                Some(Wanted::Yes) => Err(is_open(tags)),
+                Some(Wanted::Yes) => Err(is_open(tags.key)),
                 _ => Ok(tags),
             },
         }
@@ -313,7 +321,7 @@ impl Court<'_> {
         let reason = match self.known.wanted.get(&tags.key) {
             Some(Wanted::No(why)) => why,
             // Caught above; repeated so that no order of rules can let it through.
-            Some(Wanted::Yes) => return is_open(tags),
+            Some(Wanted::Yes) => return is_open(tags.key),
             Some(Wanted::Unknown(why)) => return spare(Guard::UnreadPull, why),
             None => return spare(Guard::UnreadPull, "its pull request was not asked for"),
         };
@@ -332,8 +340,8 @@ impl Court<'_> {
     }
 }
 
-fn is_open(tags: &Tags) -> Reason {
-    Reason::because(Ruling::Spare, Guard::OpenPull, format!("pull request {} is open", tags.key))
+fn is_open(key: EnvKey) -> Reason {
+    Reason::because(Ruling::Spare, Guard::OpenPull, format!("pull request {key} is open"))
 }
 
 /// A mark as old as can be, to ask what else would be in the way.

@@ -1,4 +1,5 @@
-//! Verdicts on what is neither machine nor database: processes and directories that a machine has left, goldens.
+//! Verdicts on what is neither machine nor database: processes and directories that a machine has left, goldens, words on
+//! GitHub.
 //!
 //! Guarantees: the same as of the whole sweep; what is of use is kept, whatever mark stands on it.
 //! Must not know: how a provider finds out what uses a thing.
@@ -7,21 +8,22 @@ use super::{Court, Inventory, Reason, Ruling, Verdict, ripe};
 use crate::domain::brake::BrakeKind;
 use crate::domain::guard::Guard;
 use crate::domain::id::EnvKey;
-use crate::domain::mark::Mark;
+use crate::domain::mark::{Mark, Subject};
 use crate::domain::observed::{Residue, ResidueState};
-use crate::domain::owned::{Refusal, prove_residue};
+use crate::domain::owned::{OwnedResidue, Refusal, prove_residue, prove_words};
 
 impl Inventory {
     pub(super) fn residue(&self) -> impl Iterator<Item = &Residue> {
         let beside = self.beside.iter().flat_map(|listing| &listing.items);
-        beside.chain(self.goldens.iter().flat_map(|listing| &listing.items))
+        beside.chain(self.goldens.iter().flat_map(|listing| &listing.items)).chain(self.words())
     }
 }
 
 impl Court<'_> {
     pub(super) fn verdict_on_residue(&self, residue: &Residue) -> Verdict {
         let subject = residue.subject.clone();
-        let owner = residue.uid.as_ref().and_then(|uid| self.records.get(uid)).map(|record| record.key);
+        let record = residue.uid.as_ref().and_then(|uid| self.records.get(uid));
+        let owner = residue.key.or(record.map(|record| record.key));
         let (Reason { ruling, why, guard }, mark) = match self.useless(residue) {
             Err(reason) => (reason, None),
             Ok(unused) => {
@@ -50,14 +52,24 @@ impl Court<'_> {
         };
         // Place and name are what no mark and no time can mend.
         let mark = ripe(residue.subject.clone(), None);
-        match prove_residue(residue, &self.policy.install, &mark, &self.policy.allow, self.now) {
+        match self.prove(residue, &mark) {
             Err(Refusal::Untagged { .. }) => {
                 Err(foreign(Guard::Untagged, format!("it carries no owner record ({unused})")))
             }
-            Err(refusal @ (Refusal::OtherInstall { .. } | Refusal::Name { .. } | Refusal::Place { .. })) => {
-                Err(foreign(refusal.guard(), refusal.to_string()))
-            }
+            Err(
+                refusal @ (Refusal::OtherInstall { .. }
+                | Refusal::OtherEnvironment { .. }
+                | Refusal::Name { .. }
+                | Refusal::Place { .. }),
+            ) => Err(foreign(refusal.guard(), refusal.to_string())),
             _ => Ok(unused),
+        }
+    }
+
+    fn prove(&self, residue: &Residue, mark: &Mark) -> Result<OwnedResidue, Refusal> {
+        match residue.subject {
+            Subject::Comment(_) | Subject::Deployment(_) => prove_words(residue, mark, self.policy, self.now),
+            _ => prove_residue(residue, &self.policy.install, mark, &self.policy.allow, self.now),
         }
     }
 
@@ -70,7 +82,10 @@ impl Court<'_> {
         let Some(mark) = mark.filter(|mark| self.inventory.is_whole(&mark.subject)) else {
             return wait(Guard::PartialSweep, "the listing was not complete, which proves nothing");
         };
-        match prove_residue(residue, &self.policy.install, mark, &self.policy.allow, self.now) {
+        if let Some(spared) = self.spared_by_pull(residue) {
+            return spared;
+        }
+        match self.prove(residue, mark) {
             Ok(_) => Reason::because(Ruling::Due, None, format!("{unused}; marked since {}", mark.first_at)),
             Err(refusal) => wait(refusal.guard(), &refusal.to_string()),
         }

@@ -1,6 +1,7 @@
 //! Tables of verdicts: most of them on what is not to go.
 
 mod residue;
+mod words;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -80,6 +81,7 @@ fn nothing() -> Inventory {
         databases: Ok(listing(vec![])),
         beside: Ok(listing(vec![])),
         goldens: Ok(listing(vec![])),
+        words: BTreeMap::new(),
     }
 }
 

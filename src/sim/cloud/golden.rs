@@ -61,7 +61,16 @@ impl SimDatabases {
                 ResidueState::Unused("no configured seed makes it".to_owned())
             };
             let (subject, install) = (Subject::Golden(id), golden.install.clone());
-            Ok(Residue { subject, name: name.clone(), install, uid: None, state, location: staging(), read_at: at })
+            Ok(Residue {
+                subject,
+                name: name.clone(),
+                install,
+                uid: None,
+                key: None,
+                state,
+                location: staging(),
+                read_at: at,
+            })
         };
         let found = self.nerve.call(Call::ListGoldens, || {
             let items = self.cloud.region().goldens.iter().map(described).collect::<Result<_, _>>()?;

@@ -10,9 +10,11 @@ use super::super::fate::{Call, Nerve, Trouble};
 use super::{Hub, Inner, Pull, Write, Written};
 use crate::clock::Clock;
 use crate::domain::id::{CommitSha, EnvKey, PrNumber, RepoName};
+use crate::domain::ledger::DeploymentState;
 use crate::domain::observed::Listing;
 use crate::domain::pull::{PullFacts, PullState};
 use crate::domain::time::Timestamp;
+use crate::domain::words::{Comment, Deployment};
 use crate::forge::{DeploymentStatus, FailedDelivery, Forge, ForgeError, ForgeErrorKind, RepoRef};
 
 /// How long after a change an older state may be read. GitHub promises no bound.
@@ -74,6 +76,47 @@ impl Inner {
     fn with_comment(&mut self, id: u64) -> Result<(EnvKey, &mut Pull), ForgeErrorKind> {
         let found = self.pulls.iter_mut().find(|(_, pull)| pull.comments.contains_key(&id));
         found.map(|(key, pull)| (*key, pull)).ok_or(ForgeErrorKind::NotFound)
+    }
+
+    fn time_of(&self, id: u64) -> Timestamp {
+        self.times.get(&id).copied().unwrap_or_default()
+    }
+
+    fn pulls_of(&self, repo: &RepoRef) -> Result<impl Iterator<Item = (&EnvKey, &Pull)>, ForgeErrorKind> {
+        self.known(repo)?;
+        let repo = repo.id;
+        Ok(self.pulls.iter().filter(move |(key, _)| key.repo == repo))
+    }
+
+    fn comments_of(&self, repo: &RepoRef, beginning: &str) -> Result<Vec<Comment>, ForgeErrorKind> {
+        let all =
+            self.pulls_of(repo)?.flat_map(|(key, pull)| pull.comments.iter().map(|(id, text)| (key.pr, *id, text)));
+        let ours = all.filter(|(.., text)| text.starts_with(beginning));
+        Ok(ours.map(|(pr, id, text)| Comment { id, pr, text: text.clone(), updated_at: self.time_of(id) }).collect())
+    }
+
+    fn deployments_of(&self, repo: &RepoRef) -> Result<Vec<Deployment>, ForgeErrorKind> {
+        let all = self.pulls_of(repo)?.flat_map(|(_, pull)| &pull.deployments);
+        let described = |(id, (sha, _)): (&u64, &(CommitSha, _))| Deployment {
+            id: *id,
+            payload: self.payloads.get(id).cloned().unwrap_or_default(),
+            sha: sha.clone(),
+            created_at: self.time_of(*id),
+        };
+        Ok(all.map(described).collect())
+    }
+
+    /// A listing as this hub gives it: a question for every page of 100, and sometimes not all of it.
+    fn listed<T>(&mut self, mut items: Vec<T>) -> Vec<T> {
+        self.reads += (items.len() as u64).div_ceil(100).saturating_sub(1);
+        if self.mood.empty_permille > 0 && self.chance.permille(self.mood.empty_permille) {
+            items.clear();
+        }
+        if self.mood.lossy_permille > 0 && !items.is_empty() && self.chance.permille(self.mood.lossy_permille) {
+            let lost = self.chance.below(items.len() as u64);
+            items.remove(usize::try_from(lost).unwrap_or_default());
+        }
+        items
     }
 
     fn written(&mut self, key: EnvKey, what: Written) {
@@ -154,7 +197,8 @@ impl Forge for SimForge {
 
     async fn create_comment(&self, repo: &RepoRef, number: PrNumber, body: &str) -> Result<u64, ForgeError> {
         self.ask(Call::Comment, "creating a comment", |inner| {
-            let id = inner.next_id();
+            let (id, now) = (inner.next_id(), inner.time.now());
+            inner.times.insert(id, now);
             let pull = inner.pull_of(repo, number)?;
             pull.comments.insert(id, body.to_owned());
             let key = pull.facts.key;
@@ -166,8 +210,10 @@ impl Forge for SimForge {
 
     async fn edit_comment(&self, _: &RepoRef, comment: u64, body: &str) -> Result<(), ForgeError> {
         self.ask(Call::Comment, "editing a comment", |inner| {
+            let now = inner.time.now();
             let (key, pull) = inner.with_comment(comment)?;
             pull.comments.insert(comment, body.to_owned());
+            inner.times.insert(comment, now);
             inner.written(key, Written::Comment(body.to_owned()));
             Ok(())
         })
@@ -176,6 +222,8 @@ impl Forge for SimForge {
 
     async fn delete_comment(&self, _: &RepoRef, comment: u64) -> Result<(), ForgeError> {
         self.ask(Call::Comment, "deleting a comment", |inner| {
+            // An App may delete what others have written.
+            inner.pulls.values_mut().for_each(|pull| drop(pull.others.remove(&comment)));
             let Ok((key, pull)) = inner.with_comment(comment) else { return Ok(()) };
             pull.comments.remove(&comment);
             inner.written(key, Written::CommentDeleted);
@@ -198,10 +246,11 @@ impl Forge for SimForge {
     }
 
     async fn create_deployment(&self, repo: &RepoRef, sha: &CommitSha, payload: &str) -> Result<u64, ForgeError> {
-        let _ = payload;
         self.ask(Call::CreateDeployment, "creating a deployment", |inner| {
             inner.known(repo)?;
-            let id = inner.next_id();
+            let (id, now) = (inner.next_id(), inner.time.now());
+            inner.times.insert(id, now);
+            inner.payloads.insert(id, payload.to_owned());
             let mut pulls = inner.pulls.values_mut().filter(|pull| pull.facts.key.repo == repo.id);
             let pull = pulls.find(|pull| pull.commits.contains(sha)).ok_or(ForgeErrorKind::Rejected)?;
             pull.deployments.insert(id, (sha.clone(), None));
@@ -221,6 +270,53 @@ impl Forge for SimForge {
             let (key, sha) = (pull.facts.key, made.0.clone());
             inner.written(key, Written::Status(sha, status.state));
             Ok(())
+        })
+        .await
+    }
+
+    async fn our_comments(
+        &self,
+        repo: &RepoRef,
+        beginning: &str,
+        since: Timestamp,
+    ) -> Result<Vec<Comment>, ForgeError> {
+        self.read("listing the comments of a repository", |inner| {
+            let mut all = inner.comments_of(repo, beginning)?;
+            all.retain(|comment| comment.updated_at >= since);
+            Ok(inner.listed(all))
+        })
+        .await
+    }
+
+    async fn our_comment(&self, repo: &RepoRef, id: u64, beginning: &str) -> Result<Option<Comment>, ForgeError> {
+        self.read("reading a comment", |inner| {
+            Ok(inner.comments_of(repo, beginning)?.into_iter().find(|comment| comment.id == id))
+        })
+        .await
+    }
+
+    async fn our_deployments(&self, repo: &RepoRef, since: Timestamp) -> Result<Vec<Deployment>, ForgeError> {
+        self.read("listing the deployments of a repository", |inner| {
+            let mut all = inner.deployments_of(repo)?;
+            all.retain(|deployment| deployment.created_at >= since);
+            all.sort_by_key(|deployment| std::cmp::Reverse(deployment.id));
+            Ok(inner.listed(all))
+        })
+        .await
+    }
+
+    async fn our_deployment(&self, repo: &RepoRef, id: u64) -> Result<Option<Deployment>, ForgeError> {
+        self.read("reading a deployment", |inner| {
+            Ok(inner.deployments_of(repo)?.into_iter().find(|deployment| deployment.id == id))
+        })
+        .await
+    }
+
+    async fn deployment_state(&self, repo: &RepoRef, deployment: u64) -> Result<Option<String>, ForgeError> {
+        self.read("reading a deployment's status", |inner| {
+            let mut made = inner.pulls_of(repo)?.flat_map(|(_, pull)| &pull.deployments);
+            let (_, (_, state)) = made.find(|(id, _)| **id == deployment).ok_or(ForgeErrorKind::NotFound)?;
+            Ok(state.map(|state| word(state).to_owned()))
         })
         .await
     }
@@ -251,5 +347,16 @@ impl Forge for SimForge {
 
     fn pull_url(&self, repo: &RepoName, number: PrNumber) -> String {
         format!("https://github.test/{repo}/pull/{}", number.0)
+    }
+}
+
+/// GitHub's word for a state.
+fn word(state: DeploymentState) -> &'static str {
+    match state {
+        DeploymentState::Queued => "queued",
+        DeploymentState::InProgress => "in_progress",
+        DeploymentState::Success => "success",
+        DeploymentState::Failure => "failure",
+        DeploymentState::Inactive => "inactive",
     }
 }

@@ -29,6 +29,8 @@ pub struct Pull {
     pub comments: BTreeMap<u64, String>,
     /// Our deployments: the commit, and the newest status.
     pub deployments: BTreeMap<u64, (CommitSha, Option<DeploymentState>)>,
+    /// Comments of people, by id.
+    pub others: BTreeMap<u64, String>,
     /// Every commit that it has had.
     pub commits: BTreeSet<CommitSha>,
     /// Instants at which it was seen to change between open and closed.
@@ -88,6 +90,10 @@ struct Inner {
     writes: Vec<Write>,
     reads: u64,
     post: post::Office,
+    /// When each comment was last changed and each deployment was made.
+    times: BTreeMap<u64, Timestamp>,
+    /// What identifies the environments of deployments.
+    payloads: BTreeMap<u64, String>,
     ids: u64,
 }
 
@@ -105,6 +111,8 @@ impl Hub {
             files: BTreeMap::new(),
             writes: Vec::new(),
             reads: 0,
+            times: BTreeMap::new(),
+            payloads: BTreeMap::new(),
             ids: 0,
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
@@ -141,6 +149,7 @@ impl Hub {
             facts: opened(key, &repo, sha.clone(), now),
             comments: BTreeMap::new(),
             deployments: BTreeMap::new(),
+            others: BTreeMap::new(),
             commits: BTreeSet::new(),
             turns: Vec::new(),
         });
@@ -180,6 +189,28 @@ impl Hub {
         if let Some(pull) = self.lock().pulls.get_mut(&key) {
             pull.comments.pop_first();
         }
+    }
+
+    /// A comment with that text appears, by us or by somebody else; its id.
+    pub fn add_comment(&self, key: EnvKey, ours: bool, body: &str) -> Option<u64> {
+        let mut inner = self.lock();
+        let (id, now) = (inner.next_id(), inner.time.now());
+        inner.times.insert(id, now);
+        let pull = inner.pulls.get_mut(&key)?;
+        let comments = if ours { &mut pull.comments } else { &mut pull.others };
+        comments.insert(id, body.to_owned());
+        Some(id)
+    }
+
+    /// A deployment of ours appears; its id.
+    pub fn add_deployment(&self, key: EnvKey, payload: &str, state: Option<DeploymentState>) -> Option<u64> {
+        let mut inner = self.lock();
+        let (id, now) = (inner.next_id(), inner.time.now());
+        inner.times.insert(id, now);
+        inner.payloads.insert(id, payload.to_owned());
+        let pull = inner.pulls.get_mut(&key)?;
+        pull.deployments.insert(id, (pull.facts.head_sha.clone(), state));
+        Some(id)
     }
 
     /// Our writes, in order.

@@ -176,7 +176,8 @@ async fn refuses(guard: Guard) -> bool {
         }
         Guard::UnreadPull => {
             let installation = ripe().await;
-            installation.outside.dealer.script(Call::Read, 0, Fate::Error);
+            // After the comments and the deployments of the repository.
+            installation.outside.dealer.script(Call::Read, 2, Fate::Error);
             sweep_of(installation, &tally, guard).await
         }
         Guard::PartialSweep => {

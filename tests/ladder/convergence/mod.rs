@@ -14,4 +14,5 @@ mod permutations;
 mod story;
 mod sweep;
 mod truth;
+mod words;
 mod world;

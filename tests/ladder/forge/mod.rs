@@ -6,3 +6,4 @@ mod failures;
 mod pages;
 mod requests;
 pub mod server;
+mod words;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::server::{Reply, Seen, Server, pull, reply, reply_with, shop};
 
 /// One page of numbered items, as GitHub pages them. The link names the host that was asked.
-fn page(seen: &Seen, total: u64, item: impl Fn(u64) -> Value) -> Reply {
+pub fn page(seen: &Seen, total: u64, item: impl Fn(u64) -> Value) -> Reply {
     let number = |name: &str| seen.query(name).map_or(1, |text| text.parse::<u64>().unwrap());
     let (page, size) = (number("page"), number("per_page"));
     let items: Vec<Value> = ((page - 1) * size + 1..=(page * size).min(total)).map(item).collect();

@@ -7,7 +7,7 @@ use kagero::controller::sweep::{Outcome, Report};
 use kagero::plan::sweep::{Ruling, Verdict};
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::rig::{PATIENCE, Rig, Setup};
+use super::rig::{ACTOR, PATIENCE, Rig, Setup};
 use crate::wait::eventually;
 
 /// Runs the command; its exit code and its report.
@@ -43,6 +43,11 @@ const AGED: &str =
     "UPDATE sweep_marks SET mark = json_set(mark, '$.first_at', json_extract(mark, '$.first_at') - 90000000,
                     '$.sightings', 2)";
 
+/// What is there of an environment without a record: all goes but the database, whose machine goes first.
+fn after_a_day(ruling: Ruling) -> Vec<(&'static str, Ruling)> {
+    vec![("machine", ruling), ("database", Ruling::Wait), ("comment", ruling), ("deployment", ruling)]
+}
+
 #[tokio::test]
 async fn what_no_record_knows_goes_after_a_day_and_nothing_else_does() {
     let mut rig = Rig::start(Setup::sqlite()).await;
@@ -53,6 +58,10 @@ async fn what_no_record_knows_goes_after_a_day_and_nothing_else_does() {
     let kinds: Vec<&str> = report.verdicts.iter().map(|verdict| verdict.subject.kind()).collect();
     assert_eq!(kinds, ["machine", "machine", "database", "database", "golden"], "{report:?}");
     assert_eq!((code, &report.outcome), (0, &Outcome::Clean), "{report:?}");
+
+    // Somebody copies our comment, marker and all.
+    let copy = rig.comments(lost).await.remove(0).body;
+    rig.github.repo().comment(lost, ACTOR, &copy).await.unwrap();
 
     // The store forgets the environment, and its pull request is closed while nobody looks.
     rig.kill9_controller();
@@ -72,7 +81,8 @@ async fn what_no_record_knows_goes_after_a_day_and_nothing_else_does() {
     for arguments in [&[][..], &["--apply"], &["--apply"], &["--apply"]] {
         let (code, report) = sweep(&rig, arguments).await;
         assert_eq!(code, 13, "{report:?}");
-        assert_eq!(rulings(&report), [("machine", Ruling::Wait), ("database", Ruling::Wait)], "{report:?}");
+        let all = ["machine", "database", "comment", "deployment"].map(|kind| (kind, Ruling::Wait));
+        assert_eq!(rulings(&report), all, "{report:?}");
     }
     assert_eq!((rig.machines().len(), rig.databases().await.len()), (2, 2));
 
@@ -80,19 +90,17 @@ async fn what_no_record_knows_goes_after_a_day_and_nothing_else_does() {
     rig.kill9_controller();
     behind_its_back(&rig, &[AGED]).await;
     let (code, report) = sweep(&rig, &[]).await;
-    assert_eq!(
-        (code, rulings(&report)),
-        (13, vec![("machine", Ruling::Due), ("database", Ruling::Wait)]),
-        "{report:?}"
-    );
+    assert_eq!((code, rulings(&report)), (13, after_a_day(Ruling::Due)), "{report:?}");
     assert_eq!(rig.machines().len(), 2, "a dry run has taken something away");
     let (code, report) = sweep(&rig, &["--apply"]).await;
-    assert_eq!(
-        (code, rulings(&report)),
-        (13, vec![("machine", Ruling::Removed), ("database", Ruling::Wait)]),
-        "{report:?}"
-    );
+    assert_eq!((code, rulings(&report)), (13, after_a_day(Ruling::Removed)), "{report:?}");
     assert_eq!((rig.machines().len(), rig.databases().await.len()), (1, 2), "it waits for what it has begun");
+    let left = rig.github.repo().comments(lost).await.unwrap();
+    assert!(left.len() == 1 && !left[0].via_app, "ours goes, the copy stays: {left:?}");
+    let deployments = rig.github.repo().deployments(lost).await.unwrap();
+    let ended = deployments.iter().all(|made| made.statuses.last().is_some_and(|last| last.state == "inactive"));
+    assert!(ended && !deployments.is_empty(), "{deployments:?}");
+    assert_eq!(rig.comments(living).await.len(), 1);
 
     // And by the controller.
     rig.launch().await;

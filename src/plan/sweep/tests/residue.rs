@@ -10,6 +10,7 @@ fn process(pr: u64) -> Residue {
         name: format!("kagero-test-p{pr}"),
         install: Some(policy().install),
         uid: Some(tags(pr).uid),
+        key: None,
         state: ResidueState::Unused("process 1 has outlived its machine".to_owned()),
         location: place(),
         read_at: NOW,

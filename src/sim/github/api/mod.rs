@@ -68,6 +68,7 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
         .route("/repos/{owner}/{repo}/pulls", get(repos::pulls))
         .route("/repos/{owner}/{repo}/pulls/{number}", get(repos::pull))
         .route("/repos/{owner}/{repo}/issues/{number}/comments", get(say::comments).post(say::create_comment))
+        .route("/repos/{owner}/{repo}/issues/comments", get(say::all_comments))
         .route(
             "/repos/{owner}/{repo}/issues/comments/{id}",
             get(say::comment).patch(say::edit_comment).delete(say::delete_comment),

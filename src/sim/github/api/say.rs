@@ -52,6 +52,22 @@ pub(super) async fn comments(
     list::answer(&shared, &path, &query, &all, |one| wire::comment(&shared.links, &world.app, repo, one))
 }
 
+pub(super) async fn all_comments(
+    who: AsInstallation,
+    State(shared): State<Arc<Shared>>,
+    Path((owner, name)): Path<(String, String)>,
+    UrlQuery(query): UrlQuery<Query>,
+) -> Result<Response, ApiError> {
+    let world = shared.world.lock().await;
+    let repo = discussion(&who, &world, &owner, &name, Access::Read)?;
+    let since = query.get("since").map(|text| text.parse::<jiff::Timestamp>()).transpose();
+    let since = since.map_err(|_| ApiError::invalid("IssueComment", "since", "invalid"))?;
+    let since = since.map_or(0, jiff::Timestamp::as_millisecond);
+    let all: Vec<_> = repo.comments.iter().filter(|comment| comment.updated_at.0 >= since).collect();
+    let path = format!("/repos/{}/issues/comments", repo.full_name());
+    list::answer(&shared, &path, &query, &all, |one| wire::comment(&shared.links, &world.app, repo, one))
+}
+
 pub(super) async fn create_comment(
     who: AsInstallation,
     State(shared): State<Arc<Shared>>,

@@ -50,6 +50,7 @@ impl Inner {
                 subject: Subject::Golden(id),
                 install: (born == Some(self.birth_marker())).then(|| self.server.install().clone()),
                 uid: None,
+                key: None,
                 name,
                 state,
                 location: self.server.location(),

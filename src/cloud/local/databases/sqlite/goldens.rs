@@ -60,6 +60,7 @@ impl Inner {
                 subject: Subject::Golden(id),
                 install: is_ours.then(|| self.install.clone()),
                 uid: None,
+                key: None,
                 state: match wanted.get(&name) {
                     Some(seed) => ResidueState::Used(format!("seed {seed} makes it")),
                     None => ResidueState::Unused("no configured seed makes it".to_owned()),
