@@ -88,7 +88,8 @@ pub async fn run(world: &World, memory: &Memory, key: EnvKey) -> Result<Outcome,
     if decision.plan.steps.is_empty() && decision.sayings.steps.is_empty() {
         memory.note_motion(key, !decision.plan.waiting.is_empty());
         note_success(memory, key, &decision.plan);
-        return Ok(outcome(&known, &decision));
+        let idle = world.policy.load().pace.idle;
+        return Ok(at_leisure(memory, idle, outcome(&known, &decision)));
     }
     let now = world.clock.now();
     let Some(lease) = world.store.acquire(key, &world.holder, LEASE, now).await? else {
@@ -272,6 +273,14 @@ fn after_acting(memory: &Memory, known: &Known, decision: &Decision, unsaid: Opt
         return Outcome::Again(unsaid.unwrap_or_default().min(poll(&decision.plan)));
     }
     Outcome::Again(after)
+}
+
+/// Whoever is in no hurry waits for its turn among all.
+fn at_leisure(memory: &Memory, idle: Duration, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Again(after) if after >= idle => Outcome::Again(after.max(memory.queue.leisure())),
+        other => other,
+    }
 }
 
 fn poll(plan: &Plan) -> Duration {

@@ -11,6 +11,9 @@ use tokio::sync::Notify;
 use crate::clock::Clock;
 use crate::domain::id::EnvKey;
 
+/// How many keys are looked at in a second while all is as it should be.
+const LOOKS_A_SECOND: u32 = 300;
+
 /// See the module's documentation. Times are uptimes of the clock.
 pub struct Queue {
     clock: Arc<dyn Clock>,
@@ -102,6 +105,13 @@ impl Queue {
         self.lock().take(self.clock.uptime()).ok()
     }
 
+    /// The least time between two looks at what is as it should be. It grows with the number of keys, so that the looks
+    /// of all together do not (I28).
+    pub fn leisure(&self) -> Duration {
+        let keys = u32::try_from(self.len()).unwrap_or(u32::MAX);
+        Duration::from_secs(1).saturating_mul(keys) / LOOKS_A_SECOND
+    }
+
     /// At which uptime the next key is due, if one waits.
     pub fn due_at(&self) -> Option<Duration> {
         self.lock().due.first().map(|(at, _)| *at)
@@ -191,6 +201,14 @@ mod tests {
         assert!(none.is_err(), "key 1 ran beside itself");
         queue.done(key(1), Some(Duration::from_hours(1)));
         assert_eq!(queue.next().await, key(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_at_leisure_are_as_many_in_a_second_however_many_keys_there_are() {
+        let queue = queue();
+        assert_eq!(queue.leisure(), Duration::ZERO);
+        (0..900).for_each(|pr| queue.wake_after(key(pr), Duration::from_mins(1)));
+        assert_eq!(queue.leisure(), Duration::from_secs(3));
     }
 
     #[tokio::test(start_paused = true)]

@@ -291,7 +291,7 @@ pub(super) static PACE: Table = Table {
             "idle",
             lasting(Duration::from_millis(200), Duration::from_hours(1)),
             "15s",
-            "Between two looks while everything is as it should be.",
+            "Between two looks while everything is as it should be; longer with more than 300 environments for each second of it.",
         ),
         default(
             "comment",
