@@ -15,8 +15,8 @@ pub const CHILD: &str = "environments-at-scale";
 /// How many environments there are, and how many of them change.
 const SIZES: [(u64, u64); 4] = [(0, 0), (1_000, 0), (10_000, 0), (10_000, 2_000)];
 
-/// Pull requests opened at once at the beginning, so that what is written in one hour stays small.
-const BATCH: u64 = 200;
+/// Pull requests opened at once at the beginning, and how long they have to become ready.
+const BATCH: (u64, Duration) = (1_000, Duration::from_mins(16));
 
 const WATCHED: Duration = Duration::from_mins(15);
 
@@ -56,9 +56,10 @@ async fn watch(size: u64, changing: u64) {
     let asleep = Pace { idle: Duration::from_hours(1_000), ..PACE };
     let mut stage = Stage::begin(Weather::FAIR, quotas, asleep, writes).await;
     let empty = resident_mb();
-    for first in (1..=size).step_by(usize::try_from(BATCH).unwrap()) {
-        (first..=size.min(first + BATCH - 1)).for_each(|pr| stage.push(pr));
-        stage.pass_time(Duration::from_mins(61)).await;
+    let (batch, patience) = BATCH;
+    for first in (1..=size).step_by(usize::try_from(batch).unwrap()) {
+        (first..=size.min(first + batch - 1)).for_each(|pr| stage.push(pr));
+        stage.pass_time(patience).await;
     }
     let ready = stage.until_ready(usize::try_from(size).unwrap(), Duration::ZERO).await;
     let world = stage.engine.world();

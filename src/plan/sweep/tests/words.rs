@@ -75,12 +75,14 @@ fn what_no_record_names_for_a_day_is_taken_back() {
     check(&of_deployment(|_| {}), Ruling::Due, "and GitHub shows it as success; marked since");
     assert_eq!(of_comment(|_| {}).verdicts()[0].owner, Some(key(1)));
     // Beside the comment that a record names, it is a double, and no pull request has to be asked for.
-    let double = of_comment(|case| {
-        case.known.ledgers = vec![saying(Standing::Live, Some(6), &[])];
-        case.known.wanted.clear();
-    });
-    check(&double, Ruling::Due, "no record names it");
-    assert!(questionable(&double.inventory, &double.known.ledgers, &double.policy).is_empty());
+    for standing in [Standing::Live, Standing::Released(NOW)] {
+        let double = of_comment(|case| {
+            case.known.ledgers = vec![saying(standing, Some(6), &[])];
+            case.known.wanted.clear();
+        });
+        check(&double, Ruling::Due, "no record names it");
+        assert!(questionable(&double.inventory, &double.known.ledgers, &double.policy).is_empty());
+    }
 }
 
 #[test]
