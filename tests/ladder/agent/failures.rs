@@ -88,9 +88,10 @@ async fn another_process_cannot_answer_for_a_service() {
     let mut assignment = origin.assignment(&origin.push("one"));
     // The service itself never listens; somebody else, outside, listens where it should.
     let mut service = web(
-        "echo \"$PORT\" > \"$KAGERO_SHARED/port.new\"; mv \"$KAGERO_SHARED/port.new\" \"$KAGERO_SHARED/port\"; sleep 1000",
+        "echo \"$PORT\" > \"$KAGERO_SHARED/port.new\"; mv \"$KAGERO_SHARED/port.new\" \"$KAGERO_SHARED/port\"; sleep 1007",
     );
-    service.start_timeout = Duration::from_secs(4);
+    // Long enough to be asked at least once, whatever else the machine does.
+    service.start_timeout = Duration::from_secs(15);
     assignment.task.services = vec![service];
     let agent = Agent::start(&options(state.path())).await;
     agent.assign(&assignment).await;

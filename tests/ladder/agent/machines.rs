@@ -235,9 +235,10 @@ async fn a_removal_that_was_cut_off_is_seen_and_finished() {
     std::os::unix::fs::symlink(&outside, remains.join("link")).unwrap();
     std::fs::create_dir(rooms.join(".making-kagero-test-x")).unwrap();
 
-    let machine = in_state(&machines, MachineState::Stopping).await;
+    // Before it is seen, because whoever lists it finishes it.
     let refused = machines.launch(&token(1), 1, &tags()).await.unwrap_err();
     assert_eq!(refused.class, ErrorClass::Retry, "{refused}");
+    let machine = in_state(&machines, MachineState::Stopping).await;
     machines.terminate(&prove(&machines, &machine)).await.unwrap();
     gone(&machines).await;
     assert!(!remains.exists() && outside.exists());

@@ -200,6 +200,17 @@ impl Agent {
         self.client.status(&self.addr.to_string(), &uid()).await.unwrap()
     }
 
+    /// Asks again until then: on a machine that does much else an answer may come too late.
+    async fn status_before(&self, deadline: tokio::time::Instant) -> AgentStatus {
+        loop {
+            match self.client.status(&self.addr.to_string(), &uid()).await {
+                Ok(status) => return status,
+                Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+            }
+            crate::wait::look_again().await;
+        }
+    }
+
     pub async fn assign(&self, assignment: &Assignment) {
         self.client.assign(&self.addr.to_string(), assignment).await.unwrap();
     }
@@ -214,7 +225,7 @@ impl Agent {
         let task = assignment.task.digest();
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let status = self.status().await;
+            let status = self.status_before(deadline).await;
             if let Some(serving) = status.serving.filter(|serving| serving.task == task) {
                 return serving.services[0].address.unwrap();
             }
@@ -232,7 +243,7 @@ impl Agent {
         let task = assignment.task.digest();
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let status = self.status().await;
+            let status = self.status_before(deadline).await;
             let candidate = status.candidate.filter(|candidate| candidate.task == task);
             if let Some(RolloutPhase::Failed(failure)) = candidate.map(|candidate| candidate.phase) {
                 return failure;
