@@ -62,7 +62,7 @@ bench: ## Measure (ARGS="start gateway": only these)
 soak: ## Live through random histories of the simulation (SEEDS=100000, FIRST=0: from which seed on)
 	@tools/setup test
 	@KAGERO_SEEDS=$(or $(SEEDS),100000) KAGERO_FIRST_SEED=$(or $(FIRST),0) \
-		cargo test $(LEAN) --test ladder -- --nocapture convergence::histories::whatever_happens
+		cargo test $(LEAN) --release --test ladder -- --nocapture convergence::histories::whatever_happens
 
 .PHONY: kills
 kills: ## Kill the controller again and again over a stream of events, on both stores (KILLS=200, SEED=1: the same events again)

@@ -8,7 +8,7 @@ use kagero::forge::budget::WriteLimits;
 use kagero::sim::clock::BEGINNING;
 use kagero::sim::cloud::{Quotas, Weather};
 
-use super::simulated::{Stage, unlimited};
+use super::simulated::{PACE, Stage, unlimited};
 
 const BURSTS: [u64; 2] = [100, 500];
 
@@ -19,13 +19,6 @@ const CLONE: Duration = Duration::from_secs(6);
 const RESTORE: Duration = Duration::from_mins(10);
 /// The simulated agent's.
 const BUILD: Duration = Duration::from_secs(45);
-
-const PACE: Pace = Pace {
-    busy: Duration::from_secs(1),
-    idle: Duration::from_secs(15),
-    comment: Duration::from_secs(30),
-    grace: Duration::from_mins(5),
-};
 
 fn weather(restore: Duration) -> Weather {
     Weather { boot: (BOOT, BOOT), restore: (restore, restore), ..Weather::FAIR }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kagero::domain::policy::Pace;
 use kagero::sim::cloud::Weather;
 
-use super::simulated::{Calls, Stage, cpu_seconds, percentile, resident_mb, unlimited};
+use super::simulated::{Calls, PACE, Stage, cpu_seconds, percentile, resident_mb, unlimited};
 
 /// Names the child's role among the arguments.
 pub const CHILD: &str = "environments-at-scale";
@@ -19,14 +19,6 @@ const SIZES: [(u64, u64); 4] = [(0, 0), (1_000, 0), (10_000, 0), (10_000, 2_000)
 const BATCH: (u64, Duration) = (1_000, Duration::from_mins(16));
 
 const WATCHED: Duration = Duration::from_mins(15);
-
-/// The defaults, but for a cloud in which what is new may be invisible.
-const PACE: Pace = Pace {
-    busy: Duration::from_secs(1),
-    idle: Duration::from_secs(15),
-    comment: Duration::from_secs(30),
-    grace: Duration::from_mins(5),
-};
 
 /// Prints the figures.
 pub fn run() {

@@ -30,6 +30,14 @@ build: ./build
 database: {engine: postgres, seed: golden, migrate: ./migrate}
 ";
 
+/// The defaults, but for a cloud in which what is new may be invisible.
+pub const PACE: Pace = Pace {
+    busy: Duration::from_secs(1),
+    idle: Duration::from_secs(15),
+    comment: Duration::from_secs(30),
+    grace: Duration::from_mins(5),
+};
+
 /// As `kagero serve` does.
 const RESYNC: Duration = Duration::from_mins(5);
 

@@ -236,21 +236,9 @@ impl Running {
         let http = listener.local_addr()?;
         let stop = CancellationToken::new();
         let serving = tokio::spawn(listen::serve(listener, app, Bounds::default(), stop.clone()));
-        let (stopped, keeping) = (stop.clone().cancelled_owned(), timekeeping::keep(store.clone(), clock));
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stopped => {}
-                () = keeping => {}
-            }
-        });
+        tokio::spawn(stop.clone().run_until_cancelled_owned(timekeeping::keep(store.clone(), clock)));
         if let Some(recorder) = recorder {
-            let stopped = stop.clone().cancelled_owned();
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = stopped => {}
-                    () = metrics::upkeep(recorder) => {}
-                }
-            });
+            tokio::spawn(stop.clone().run_until_cancelled_owned(metrics::upkeep(recorder)));
         }
         if let Some(postgres) = postgres.clone() {
             // The first pull request should not have to wait for the seeds; what fails here is told there.

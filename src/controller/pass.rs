@@ -137,7 +137,7 @@ async fn act(
         }
         let error = match done {
             Ok(Ok(())) => {
-                if let Some(next) = memory.turns.done(step.kind(), lease.key, true) {
+                if let Some(next) = memory.turns.answered(step.kind(), lease.key) {
                     memory.queue.wake(next);
                 }
                 continue;
@@ -187,11 +187,8 @@ fn hold(held: &mut Option<Duration>, wait: Duration) {
 
 /// Whoever stands in a line and does not want to ask any more lets the next one ask.
 fn give_up_turns(memory: &Memory, key: EnvKey, plan: &Plan) {
-    for kind in ["launch-machine", "prepare-database", "terminate", "drop-database"] {
-        let asks = plan.steps.iter().any(|step| step.kind() == kind);
-        if !asks && let Some(next) = memory.turns.done(kind, key, false) {
-            memory.queue.wake(next);
-        }
+    for next in memory.turns.give_up(key, |kind| plan.steps.iter().any(|step| step.kind() == kind)) {
+        memory.queue.wake(next);
     }
 }
 

@@ -53,17 +53,29 @@ impl Turns {
         line.waiting.push_front(key);
     }
 
-    /// It has been answered, or does not want to ask: it leaves the line. Who is next, if it stood there or has been
-    /// answered.
-    pub fn done(&self, kind: &'static str, key: EnvKey, answered: bool) -> Option<EnvKey> {
+    /// It has been answered and leaves the line: who is next.
+    pub fn answered(&self, kind: &'static str, key: EnvKey) -> Option<EnvKey> {
         let mut lines = self.lock();
         let line = lines.get_mut(kind)?;
-        let before = line.waiting.len();
         line.waiting.retain(|other| *other != key);
-        let next = line.waiting.front().copied().filter(|_| answered || line.waiting.len() < before);
-        if line.waiting.is_empty() {
+        let next = line.waiting.front().copied();
+        if next.is_none() {
             lines.remove(kind);
         }
+        next
+    }
+
+    /// It leaves every line in which it does not want to ask any more: who is next in those.
+    pub fn give_up(&self, key: EnvKey, wants: impl Fn(&str) -> bool) -> Vec<EnvKey> {
+        let mut lines = self.lock();
+        let mut next = Vec::new();
+        lines.retain(|kind, line| {
+            if !wants(kind) && line.waiting.contains(&key) {
+                line.waiting.retain(|other| *other != key);
+                next.extend(line.waiting.front());
+            }
+            !line.waiting.is_empty()
+        });
         next
     }
 
@@ -91,19 +103,20 @@ mod tests {
     fn all_wait_for_a_refusal_and_then_ask_one_after_the_other() {
         let turns = Turns::default();
         assert_eq!(turns.ask(KIND, key(1), at(0)), Ok(()));
-        assert_eq!(turns.done(KIND, key(1), true), None);
+        assert_eq!(turns.answered(KIND, key(1)), None);
         turns.refused(KIND, key(2), at(0), at(10));
         assert_eq!(turns.ask(KIND, key(2), at(4)), Err(at(6)), "the first, woken by something else");
         assert_eq!(turns.ask(KIND, key(3), at(4)), Err(PATIENCE));
         assert_eq!(turns.ask(KIND, key(4), at(4)), Err(PATIENCE));
         assert_eq!(turns.ask("drop-database", key(4), at(4)), Ok(()), "another bucket");
         assert_eq!(turns.ask(KIND, key(2), at(10)), Ok(()));
-        assert_eq!(turns.done(KIND, key(2), true), Some(key(3)));
+        assert_eq!(turns.answered(KIND, key(2)), Some(key(3)));
         turns.refused(KIND, key(3), at(10), at(10));
         assert_eq!(turns.ask(KIND, key(4), at(11)), Err(PATIENCE));
-        assert_eq!(turns.done(KIND, key(3), false), Some(key(4)), "one that gives up lets the next ask");
-        assert_eq!(turns.done(KIND, key(9), false), None);
-        assert_eq!(turns.done(KIND, key(4), true), None);
+        assert_eq!(turns.give_up(key(3), |kind| kind == KIND), [], "it still wants to ask");
+        assert_eq!(turns.give_up(key(3), |_| false), [key(4)], "one that gives up lets the next ask");
+        assert_eq!(turns.give_up(key(9), |_| false), []);
+        assert_eq!(turns.answered(KIND, key(4)), None);
         assert_eq!(turns.ask(KIND, key(5), at(12)), Ok(()), "nobody is left who was refused");
     }
 }

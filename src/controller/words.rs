@@ -9,6 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use futures::{FutureExt as _, StreamExt as _, stream};
+use tokio::time::{Instant, timeout_at};
+
 use super::ports::World;
 use crate::domain::id::{EnvKey, EnvUid, PrNumber, RepoId};
 use crate::domain::ledger::{DeploymentState, Ledger};
@@ -31,6 +34,14 @@ const OVERLAP: Duration = Duration::from_hours(1);
 
 /// How many deployments one sweep asks the state of, and how many marked things it reads by themselves.
 const MOST_READ: usize = 100;
+
+/// How many repositories are read at the same time.
+const AT_ONCE: usize = 8;
+
+/// How long one repository may take, and all together: a GitHub that does not answer does not hold the sweep of the
+/// cloud up for longer.
+const LONGEST_EACH: Duration = Duration::from_secs(20);
+const LONGEST: Duration = Duration::from_mins(2);
 
 /// What GitHub shows of ours in one repository.
 pub(super) struct Heard {
@@ -74,18 +85,32 @@ pub(super) async fn hear(world: &World, policy: &Policy, marks: &[Mark]) -> Resu
     // Those first that have not been seen for the longest time.
     marked.sort_by_key(|(mark, ..)| mark.last_at);
     marked.truncate(MOST_READ);
-    let mut all = Everywhere::new();
+    let end = Instant::now() + LONGEST;
+    let mut asked = Vec::new();
     for repo in world.store.repos().await? {
         if policy.serves(&repo.name.to_string()) {
             let noted = world.store.mark(&looked_mark(repo.id)).await?.map(Timestamp);
             let own = marked.iter().filter(|(_, of, _)| *of == repo.id).map(|(mark, _, id)| (&mark.subject, *id));
-            let own: Vec<(&Subject, u64)> = own.collect();
-            let heard = hear_one(world, &repo, noted, &own).await;
-            let why = |error| format!("what was said in {} could not be read: {}", repo.name, chain(&error));
-            all.insert(repo.id, heard.map_err(why));
+            asked.push(hear_in_time(world, repo.clone(), noted, own.collect(), end).boxed());
         }
     }
-    Ok(all)
+    Ok(stream::iter(asked).buffer_unordered(AT_ONCE).collect().await)
+}
+
+async fn hear_in_time(
+    world: &World,
+    repo: RepoRef,
+    noted: Option<Timestamp>,
+    marked: Vec<(&Subject, u64)>,
+    end: Instant,
+) -> (RepoId, Result<Heard, String>) {
+    let heard = timeout_at(end.min(Instant::now() + LONGEST_EACH), hear_one(world, &repo, noted, &marked)).await;
+    let how = match heard {
+        Ok(Ok(heard)) => return (repo.id, Ok(heard)),
+        Ok(Err(error)) => chain(&error).to_string(),
+        Err(_) => "there was no answer in time".to_owned(),
+    };
+    (repo.id, Err(format!("what was said in {} could not be read: {how}", repo.name)))
 }
 
 async fn hear_one(

@@ -268,6 +268,19 @@ pub enum DeploymentState {
     Inactive,
 }
 
+impl DeploymentState {
+    /// GitHub's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::InProgress => "in_progress",
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Inactive => "inactive",
+        }
+    }
+}
+
 impl Ledger {
     /// Intents about one thing, oldest first.
     pub fn intents_for<'a>(&'a self, role: &'a Role) -> impl DoubleEndedIterator<Item = &'a Intent> {

@@ -12,7 +12,6 @@ use super::page::PAGE_SIZE;
 use super::wire::{Deployment, Id, Status};
 use super::{DeploymentStatus, ForgeError, Github, RepoRef, path};
 use crate::domain::id::CommitSha;
-use crate::domain::ledger::DeploymentState;
 use crate::domain::time::Timestamp;
 use crate::domain::words;
 use crate::forge::ForgeErrorKind;
@@ -131,7 +130,7 @@ impl Github {
         deployment: u64,
         status: &DeploymentStatus,
     ) -> Result<(), ForgeError> {
-        let state = word(status.state);
+        let state = status.state.word();
         let what = format!("setting deployment {deployment} of {} to {state}", repo.name);
         let mut body = json!({
             "state": state,
@@ -160,16 +159,6 @@ fn carried(found: Option<&Value>) -> Option<String> {
         value => value,
     };
     value.get(KEY)?.as_str().map(str::to_owned)
-}
-
-fn word(state: DeploymentState) -> &'static str {
-    match state {
-        DeploymentState::Queued => "queued",
-        DeploymentState::InProgress => "in_progress",
-        DeploymentState::Success => "success",
-        DeploymentState::Failure => "failure",
-        DeploymentState::Inactive => "inactive",
-    }
 }
 
 fn cut(description: &str) -> String {

@@ -10,7 +10,6 @@ use super::super::fate::{Call, Nerve, Trouble};
 use super::{Hub, Inner, Pull, Write, Written};
 use crate::clock::Clock;
 use crate::domain::id::{CommitSha, EnvKey, PrNumber, RepoName};
-use crate::domain::ledger::DeploymentState;
 use crate::domain::observed::Listing;
 use crate::domain::pull::{PullFacts, PullState};
 use crate::domain::time::Timestamp;
@@ -316,7 +315,7 @@ impl Forge for SimForge {
         self.read("reading a deployment's status", |inner| {
             let mut made = inner.pulls_of(repo)?.flat_map(|(_, pull)| &pull.deployments);
             let (_, (_, state)) = made.find(|(id, _)| **id == deployment).ok_or(ForgeErrorKind::NotFound)?;
-            Ok(state.map(|state| word(state).to_owned()))
+            Ok(state.map(|state| state.word().to_owned()))
         })
         .await
     }
@@ -347,16 +346,5 @@ impl Forge for SimForge {
 
     fn pull_url(&self, repo: &RepoName, number: PrNumber) -> String {
         format!("https://github.test/{repo}/pull/{}", number.0)
-    }
-}
-
-/// GitHub's word for a state.
-fn word(state: DeploymentState) -> &'static str {
-    match state {
-        DeploymentState::Queued => "queued",
-        DeploymentState::InProgress => "in_progress",
-        DeploymentState::Success => "success",
-        DeploymentState::Failure => "failure",
-        DeploymentState::Inactive => "inactive",
     }
 }

@@ -210,17 +210,32 @@ impl Member {
 
     /// Sweeps; where it stands still, something else happens before it goes on.
     pub async fn sweep_around(&mut self, meanwhile: impl Future<Output = ()>) -> Report {
+        let (sweep, go_on) = self.sweep_to_standstill().await;
+        meanwhile.await;
+        let _ = go_on.send(());
+        sweep.await
+    }
+
+    /// Sweeps; the call at which it stands still is not answered for that long, by the clock of time-outs.
+    pub async fn sweep_unanswered(&mut self, wait: Duration) -> Report {
+        let (sweep, _unanswered) = self.sweep_to_standstill().await;
+        tokio::time::pause();
+        tokio::time::advance(wait).await;
+        tokio::time::resume();
+        sweep.await
+    }
+
+    async fn sweep_to_standstill(&self) -> (Pin<Box<dyn Future<Output = Report>>>, oneshot::Sender<()>) {
         let (nerve, desk) = (self.nerve.clone(), self.desk());
-        let mut sweep = Box::pin(desk.sweep(Scope::Apply(None)));
+        let mut sweep: Pin<Box<dyn Future<Output = Report>>> =
+            Box::pin(async move { desk.sweep(Scope::Apply(None)).await.unwrap() });
         let signal = tokio::select! {
             biased;
             report = &mut sweep => panic!("it did not stand still: {report:?}"),
             signal = nerve.signal() => signal,
         };
         let Signal::Paused(go_on) = signal else { panic!("{signal:?}") };
-        meanwhile.await;
-        let _ = go_on.send(());
-        sweep.await.unwrap()
+        (sweep, go_on)
     }
 
     async fn drive(&mut self, mut work: Work) {

@@ -13,7 +13,7 @@ use kagero::plan::sweep::{Ruling, Verdict};
 use kagero::sim::fate::{Call, Fate};
 use kagero::sim::hub::{Mood, Pull, key};
 
-use super::sweep::{all, pass, sweep};
+use super::sweep::{all, leaked, pass, sweep};
 use super::world::{Beginning, CONFIG, Installation, REPO, commit};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -175,6 +175,17 @@ async fn a_repository_that_cannot_be_listed_spares_only_its_own() {
     let marks = installation.outside.store.sweep_marks().await.unwrap();
     let kept = marks.iter().filter(|mark| mark.subject.id().starts_with(&format!("{REPO}/"))).count();
     assert_eq!(kept, 2, "its marks stay");
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn a_repository_that_does_not_answer_holds_the_sweep_of_the_cloud_up_for_a_moment_only() {
+    let mut installation = leaked().await;
+    let left = installation.outside.cloud.residue().len();
+    installation.outside.dealer.script(Call::Read, 0, Fate::Pause);
+    let report = installation.members[0].sweep_unanswered(Duration::from_secs(21)).await;
+    assert!(report.doubts[0].contains("no answer in time"), "{:?}", report.doubts);
+    assert_eq!(report.verdicts.iter().filter(|verdict| verdict.ruling == Ruling::Wait).count(), left);
     installation.end().await;
 }
 

@@ -7,6 +7,7 @@
 
 mod cluster;
 mod fault;
+mod golden;
 mod postgres;
 mod server;
 mod sqlite;

@@ -10,15 +10,14 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use crate::cloud::CloudError;
-use crate::domain::id::{ResidueId, SeedName};
-use crate::domain::mark::Subject;
+use crate::domain::id::SeedName;
 use crate::domain::observed::{Residue, ResidueState};
 use crate::domain::owned::OwnedResidue;
 use crate::seed::database;
 use crate::seed::marker::Marker;
 use crate::seed::name::{GoldenName, golden_role};
 
-use super::super::{fault, server};
+use super::super::{fault, golden, server};
 use super::list::{Found, find_databases, find_one};
 use super::lock::Busy;
 use super::prepare::read_inner_marker;
@@ -38,24 +37,14 @@ impl Inner {
         let found = find_databases(&mut admin, what, &prefix).await?;
         let mut goldens = Vec::with_capacity(found.len());
         for Found { name, owner_comment, .. } in found {
-            // A name that cannot be an id was not made here.
-            let Ok(id) = ResidueId::parse(format!("{ID_PREFIX}{name}")) else { continue };
             let born = owner_comment.as_deref().and_then(Marker::from_text);
+            let install = (born == Some(self.birth_marker())).then(|| self.server.install().clone());
             let state = match wanted.get(&name) {
-                Some(seed) => ResidueState::Used(format!("seed {seed} makes it")),
                 None if busy.has(complete(&name)) => ResidueState::Used("it is being loaded".to_owned()),
-                None => ResidueState::Unused("no configured seed makes it".to_owned()),
+                seed => golden::use_of(seed),
             };
-            goldens.push(Residue {
-                subject: Subject::Golden(id),
-                install: (born == Some(self.birth_marker())).then(|| self.server.install().clone()),
-                uid: None,
-                key: None,
-                name,
-                state,
-                location: self.server.location(),
-                read_at,
-            });
+            let (id, seen) = (format!("{ID_PREFIX}{name}"), (self.server.location(), read_at));
+            goldens.extend(golden::residue(id, name, install, state, seen));
         }
         Ok(goldens)
     }

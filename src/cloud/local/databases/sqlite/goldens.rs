@@ -10,10 +10,9 @@ use std::path::{Path, PathBuf};
 
 use super::{ID_PREFIX, Inner};
 use crate::cloud::CloudError;
-use crate::cloud::local::databases::fault;
-use crate::domain::id::{ResidueId, SeedName};
-use crate::domain::mark::Subject;
-use crate::domain::observed::{Residue, ResidueState};
+use crate::cloud::local::databases::{fault, golden};
+use crate::domain::id::SeedName;
+use crate::domain::observed::Residue;
 use crate::domain::owned::OwnedResidue;
 use crate::seed::golden::Golden;
 use crate::seed::marker::Marker;
@@ -54,21 +53,10 @@ impl Inner {
         let names = names(&directory).map_err(|error| fault::io(what, &error))?;
         let mut goldens = Vec::with_capacity(names.len());
         for name in names {
-            let Ok(id) = ResidueId::parse(format!("{ID_PREFIX}{name}")) else { continue };
             let is_ours = self.is_ours(&name).map_err(|error| fault::io(what, &error))?;
-            goldens.push(Residue {
-                subject: Subject::Golden(id),
-                install: is_ours.then(|| self.install.clone()),
-                uid: None,
-                key: None,
-                state: match wanted.get(&name) {
-                    Some(seed) => ResidueState::Used(format!("seed {seed} makes it")),
-                    None => ResidueState::Unused("no configured seed makes it".to_owned()),
-                },
-                name,
-                location: self.location(),
-                read_at,
-            });
+            let (install, state) = (is_ours.then(|| self.install.clone()), golden::use_of(wanted.get(&name)));
+            let (id, seen) = (format!("{ID_PREFIX}{name}"), (self.location(), read_at));
+            goldens.extend(golden::residue(id, name, install, state, seen));
         }
         Ok(goldens)
     }
