@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kagero::clock::SystemClock;
-use kagero::cloud::Databases as _;
 use kagero::cloud::local::databases::{Durability, PRIVATE_NETWORK, PostgresConfig, PostgresDatabases, ServerConfig};
+use kagero::cloud::{DatabaseBirth, Databases as _};
 use kagero::domain::desired::DatabaseSpec;
 use kagero::domain::id::{EnvKey, EnvUid, Generation, InstallId, PrNumber, RepoId, SeedName};
 use kagero::domain::observed::{DatabaseState, Tags};
@@ -124,7 +124,9 @@ async fn prepare(lane: &PostgresDatabases, number: u64) -> (Tags, String) {
     let tags = Tags { uid: EnvUid::derive(&install, key), install, key, generation: Generation::FIRST };
     let name = format!("kagero_bench_{}_g1", tags.uid);
     let seed = SeedName::parse("big").unwrap();
-    lane.prepare(&tags, &DatabaseSpec { name: name.clone(), engine: Engine::Postgres, seed }).await.unwrap();
+    lane.prepare(DatabaseBirth::plain(&tags, &DatabaseSpec { name: name.clone(), engine: Engine::Postgres, seed }))
+        .await
+        .unwrap();
     loop {
         let found = lane.list().await.unwrap().items.into_iter().find(|database| database.name == name);
         match found.map(|database| database.state) {

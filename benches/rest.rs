@@ -1,6 +1,7 @@
 //! Measures what the controller holds and does with many environments at rest: the real controller and store;
 //! cloud, agents and GitHub are simulated and answer at once. Each size runs in a process of its own.
 
+use kagero::domain::network::{Interface, Placements};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use kagero::clock::{Clock, SystemClock};
-use kagero::cloud::{CloudError, DatabaseAccess, Databases, Machines, no_residue, unknown_residue};
+use kagero::cloud::{
+    CloudError, DatabaseAccess, DatabaseBirth, Databases, MachineBirth, Machines, nothing, unknown_residue,
+};
 use kagero::controller::{Agents, Controller, LogLines, LogWanted, Prober, Tuning, World};
 use kagero::domain::assignment::{
     AgentStatus, Assignment, Rollout, RolloutPhase, SandboxLevel, ServiceReport, ServiceState,
@@ -18,8 +21,7 @@ use kagero::domain::desired::DatabaseSpec;
 use kagero::domain::id::{
     CommitSha, DatabaseId, EnvKey, EnvUid, HostLabel, InstallId, InstallationId, MachineId, PrNumber, RepoId, RepoName,
 };
-use kagero::domain::ledger::Token;
-use kagero::domain::observed::{Listing, Location, Machine, MachineState, Residue, Tags};
+use kagero::domain::observed::{Listing, Location, Machine, MachineState, Residue};
 use kagero::domain::owned::{Owned, OwnedResidue};
 use kagero::domain::policy::{AllowList, Labels, Limits, LinkBase, Pace, Policy};
 use kagero::domain::pull::{PullFacts, PullState};
@@ -125,6 +127,8 @@ fn policy() -> Policy {
         seeds: BTreeMap::new(),
         secrets: BTreeSet::new(),
         removals: kagero::domain::policy::RemovalLimits::default(),
+        placements: Placements::default(),
+        slots: Vec::new(),
     }
 }
 
@@ -143,14 +147,24 @@ impl Machines for Fleet {
         Ok(Listing { items, complete: true, at })
     }
 
-    async fn launch(&self, _: &Token, attempt: u32, tags: &Tags) -> Result<MachineId, CloudError> {
+    async fn launch(&self, birth: MachineBirth<'_>) -> Result<MachineId, CloudError> {
+        let MachineBirth { attempt, tags, .. } = birth;
         let name = format!("kagero-bench-{}-g{}-a{attempt}", tags.uid, tags.generation);
         let id = MachineId::parse(name.clone()).unwrap();
         let location = Location { account: "bench".into(), region: "local".into(), network: "host".into() };
         let (state, read_at) = (MachineState::Running, SystemClock.now());
         let agent = Some("127.0.0.1:9".to_owned());
-        let machine =
-            Machine { id: id.clone(), name: name.clone(), tags: Some(tags.clone()), location, state, agent, read_at };
+        let machine = Machine {
+            id: id.clone(),
+            name: name.clone(),
+            tags: Some(tags.clone()),
+            location,
+            state,
+            agent,
+            placement: None,
+            slot: None,
+            read_at,
+        };
         self.machines.lock().unwrap().insert(name, machine);
         let idle = AgentStatus {
             uid: tags.uid.clone(),
@@ -169,8 +183,12 @@ impl Machines for Fleet {
         Ok(())
     }
 
+    async fn interfaces(&self) -> Result<Listing<Interface>, CloudError> {
+        Ok(nothing())
+    }
+
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
-        Ok(no_residue())
+        Ok(nothing())
     }
 
     async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
@@ -184,7 +202,7 @@ impl Databases for Fleet {
         Ok(Listing { items: Vec::new(), complete: true, at: SystemClock.now() })
     }
 
-    async fn prepare(&self, _: &Tags, _: &DatabaseSpec) -> Result<DatabaseId, CloudError> {
+    async fn prepare(&self, _: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
         unreachable!("the configuration asks for no database")
     }
 
@@ -197,7 +215,7 @@ impl Databases for Fleet {
     }
 
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
-        Ok(no_residue())
+        Ok(nothing())
     }
 
     async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {

@@ -2,6 +2,7 @@
 //! agents, GitHub and time are simulated. Time stands still while the controller works, so that a simulated hour costs
 //! what the controller's own work costs; what that is, is measured in wall time and CPU time.
 
+use kagero::domain::network::Placements;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -234,6 +235,8 @@ fn policy(pace: Pace) -> Policy {
         seeds: BTreeMap::from([("golden".to_owned().try_into().unwrap(), DatabaseEngine::Postgres)]),
         secrets: BTreeSet::new(),
         removals: kagero::domain::policy::RemovalLimits::default(),
+        placements: Placements::default(),
+        slots: Vec::new(),
     }
 }
 

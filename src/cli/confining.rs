@@ -11,10 +11,10 @@ use async_trait::async_trait;
 
 use crate::agent::options::SandboxOptions;
 use crate::agent::sandbox::{ProbeReport, TooWeak, probe};
-use crate::cloud::{CloudError, ErrorClass, Machines};
+use crate::cloud::{CloudError, ErrorClass, MachineBirth, Machines};
 use crate::domain::id::MachineId;
-use crate::domain::ledger::Token;
-use crate::domain::observed::{Listing, Machine, Residue, Tags};
+use crate::domain::network::Interface;
+use crate::domain::observed::{Listing, Machine, Residue};
 use crate::domain::owned::{Owned, OwnedResidue};
 
 /// See the module's documentation.
@@ -64,7 +64,7 @@ impl<M: Machines> Machines for Confining<M> {
         self.machines.list().await
     }
 
-    async fn launch(&self, token: &Token, attempt: u32, tags: &Tags) -> Result<MachineId, CloudError> {
+    async fn launch(&self, birth: MachineBirth<'_>) -> Result<MachineId, CloudError> {
         if !self.works.load(Ordering::Relaxed)
             && let Err(error) = self.check().await
         {
@@ -75,11 +75,15 @@ impl<M: Machines> Machines for Confining<M> {
             let what = "this computer cannot run pull requests safely".to_owned();
             return Err(CloudError { class, what, why: error.to_string() });
         }
-        self.machines.launch(token, attempt, tags).await
+        self.machines.launch(birth).await
     }
 
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
         self.machines.terminate(machine).await
+    }
+
+    async fn interfaces(&self) -> Result<Listing<Interface>, CloudError> {
+        self.machines.interfaces().await
     }
 
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {

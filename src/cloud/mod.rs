@@ -9,8 +9,9 @@ pub mod local;
 use async_trait::async_trait;
 
 use crate::domain::desired::DatabaseSpec;
-use crate::domain::id::{DatabaseId, MachineId};
+use crate::domain::id::{DatabaseId, MachineId, SlotId};
 use crate::domain::ledger::Token;
+use crate::domain::network::{Interface, Placement};
 use crate::domain::observed::{Database, Listing, Machine, Residue, Tags};
 use crate::domain::owned::{Owned, OwnedResidue};
 use crate::domain::time::Timestamp;
@@ -20,14 +21,56 @@ use crate::domain::time::Timestamp;
 pub trait Machines: Send + Sync {
     /// Every machine that carries this installation's tag or name prefix.
     async fn list(&self) -> Result<Listing<Machine>, CloudError>;
-    /// Makes a machine, or returns the one already made under the token.
-    async fn launch(&self, token: &Token, attempt: u32, tags: &Tags) -> Result<MachineId, CloudError>;
+    /// Makes a machine, or returns the one already made under the token; one that is stopped is started again.
+    async fn launch(&self, birth: MachineBirth<'_>) -> Result<MachineId, CloudError>;
     /// Begins to take a machine away; already gone is success.
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError>;
+    /// Network interfaces that are members of slots, whatever they belong to.
+    async fn interfaces(&self) -> Result<Listing<Interface>, CloudError>;
     /// What there is beside machines: processes and directories that belong to none.
     async fn residue(&self) -> Result<Listing<Residue>, CloudError>;
     /// Clears such a thing away; already gone is success.
     async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError>;
+}
+
+/// What a machine is born with.
+#[derive(Debug, Clone, Copy)]
+pub struct MachineBirth<'a> {
+    /// The same question has the same token.
+    pub token: &'a Token,
+    /// Which try.
+    pub attempt: u32,
+    /// Whose it is.
+    pub tags: &'a Tags,
+    /// Where it is put, where there is a choice.
+    pub placement: Option<&'a Placement>,
+    /// What keeps it apart, where there are slots.
+    pub slot: Option<&'a SlotId>,
+}
+
+impl<'a> MachineBirth<'a> {
+    /// Where there is neither choice of place nor slot.
+    pub fn plain(token: &'a Token, attempt: u32, tags: &'a Tags) -> Self {
+        Self { token, attempt, tags, placement: None, slot: None }
+    }
+}
+
+/// What a database is born with.
+#[derive(Debug, Clone, Copy)]
+pub struct DatabaseBirth<'a> {
+    /// Whose it is.
+    pub tags: &'a Tags,
+    /// Which one.
+    pub database: &'a DatabaseSpec,
+    /// What keeps it apart, where there are slots.
+    pub slot: Option<&'a SlotId>,
+}
+
+impl<'a> DatabaseBirth<'a> {
+    /// Where there are no slots.
+    pub fn plain(tags: &'a Tags, database: &'a DatabaseSpec) -> Self {
+        Self { tags, database, slot: None }
+    }
 }
 
 /// Clones and drops databases.
@@ -37,7 +80,7 @@ pub trait Databases: Send + Sync {
     async fn list(&self) -> Result<Listing<Database>, CloudError>;
     /// Begins to clone a database from its seed, or accepts that it is already there. Returns at once; the
     /// listing tells how it goes.
-    async fn prepare(&self, tags: &Tags, database: &DatabaseSpec) -> Result<DatabaseId, CloudError>;
+    async fn prepare(&self, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError>;
     /// Begins to drop a database; already gone is success.
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError>;
     /// Goldens: those that configured seeds make, and others.
@@ -50,7 +93,7 @@ pub trait Databases: Send + Sync {
 }
 
 /// The listing of a provider that has no such thing.
-pub fn no_residue() -> Listing<Residue> {
+pub fn nothing<T>() -> Listing<T> {
     Listing { items: Vec::new(), complete: true, at: Timestamp::default() }
 }
 
@@ -95,6 +138,8 @@ pub enum ErrorClass {
     SlowDown(std::time::Duration),
     /// A limit is reached: queue.
     Quota,
+    /// Nothing was made for want of room there: ask elsewhere.
+    NoRoom,
     /// Not allowed: a person has to act.
     Denied,
     /// It may or may not have happened: look before asking again.

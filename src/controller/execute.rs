@@ -13,7 +13,7 @@ use super::decide::Known;
 use super::grounds::{Grounds, evidence};
 use super::ports::World;
 use super::{speak, sweep};
-use crate::cloud::{CloudError, ErrorClass};
+use crate::cloud::{CloudError, DatabaseBirth, ErrorClass, MachineBirth};
 use crate::domain::assignment::{Assignment, Task};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::Generation;
@@ -98,22 +98,29 @@ pub(super) async fn step(
         Step::Enroll { generation, hosts } => {
             let ledger = enrolled(known, *generation, hosts, now);
             tracing::info!(env.key = %lease.key, env.uid = %known.uid, env.generation = generation.0, "environment enrolled");
-            Ok(world.store.admit(lease, &ledger, &world.policy.load().limits).await?)
+            let policy = world.policy.load();
+            Ok(world.store.admit(lease, &ledger, &policy.limits, &policy.slots).await?)
         }
         Step::Note { hosts } => Ok(world.store.enroll(lease, &noted(known, hosts, now)).await?),
-        Step::LaunchMachine { intent, tags } => {
+        Step::LaunchMachine { intent, tags, slot } => {
             world.store.record_intent(lease, intent).await?;
             let detail = grounds.entry(json!({"token": intent.token.0, "attempt": intent.attempt}));
-            let call = world.machines.launch(&intent.token, intent.attempt, tags);
+            let call = world.machines.launch(MachineBirth {
+                token: &intent.token,
+                attempt: intent.attempt,
+                tags,
+                placement: intent.placement.as_ref(),
+                slot: slot.as_ref(),
+            });
             let id = asked(world, lease, known, step, detail, intent, call).await?;
             tracing::info!(env.key = %lease.key, machine.id = %id, "machine asked for");
             Ok(())
         }
-        Step::PrepareDatabase { intent, tags, database } => {
+        Step::PrepareDatabase { intent, tags, database, slot } => {
             world.store.record_intent(lease, intent).await?;
             let detail =
                 grounds.entry(json!({"name": database.name, "seed": database.seed, "attempt": intent.attempt}));
-            let call = world.databases.prepare(tags, database);
+            let call = world.databases.prepare(DatabaseBirth { tags, database, slot: slot.as_ref() });
             let id = asked(world, lease, known, step, detail, intent, call).await?;
             tracing::info!(env.key = %lease.key, database.id = %id, "database asked for");
             Ok(())
@@ -195,6 +202,7 @@ fn blank(known: &Known, hosts: &[Host], said: Option<Said>, now: Timestamp) -> L
         hosts: hosts.to_vec(),
         enrolled_at: now,
         standing: Standing::Live,
+        slot: None,
         left: None,
         intents: Vec::new(),
         proven: None,
@@ -269,6 +277,9 @@ async fn asked<T: ToString>(
             match error.class {
                 ErrorClass::Denied | ErrorClass::Bug => {
                     world.store.answer(lease, &intent.token, &Answer::Refused(error.to_string())).await?;
+                }
+                ErrorClass::NoRoom => {
+                    world.store.answer(lease, &intent.token, &Answer::NoRoom(error.to_string())).await?;
                 }
                 // Nothing was made: what is not found now is not there, unless an earlier question made it.
                 ErrorClass::SlowDown(_) | ErrorClass::Quota => {

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use crate::clock::Clock;
 use crate::cloud::{CloudError, Databases, ErrorClass, Machines};
 use crate::domain::id::EnvUid;
+use crate::domain::network::Occupancy;
 use crate::domain::observed::{Database, Listing, Machine, Tags};
 use crate::domain::time::Timestamp;
 
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub machines: Result<Roll<Machine>, CloudError>,
     /// The databases, or why they could not be listed.
     pub databases: Result<Roll<Database>, CloudError>,
+    /// Which slots have had interfaces, up to this listing; or why that could not be listed.
+    pub occupancy: Result<Occupancy, CloudError>,
     /// When the listing began.
     pub at: Timestamp,
 }
@@ -115,13 +118,20 @@ pub struct Fleet {
     machines: Arc<dyn Machines>,
     databases: Arc<dyn Databases>,
     clock: Arc<dyn Clock>,
-    last: Mutex<Option<Arc<Snapshot>>>,
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    snapshot: Option<Arc<Snapshot>>,
+    /// What complete listings of interfaces have shown.
+    occupancy: Occupancy,
 }
 
 impl Fleet {
     /// A fleet that has not been listed yet.
     pub fn new(machines: Arc<dyn Machines>, databases: Arc<dyn Databases>, clock: Arc<dyn Clock>) -> Self {
-        Self { machines, databases, clock, last: Mutex::new(None) }
+        Self { machines, databases, clock, last: Mutex::default() }
     }
 
     /// A listing that began after `after` and is no older than `tolerance`. Readers that ask at the same
@@ -131,7 +141,7 @@ impl Fleet {
         let asked = self.clock.now();
         let mut last = self.last.lock().await;
         let now = self.clock.now();
-        if let Some(snapshot) = last.as_ref().filter(|snapshot| snapshot.at <= now) {
+        if let Some(snapshot) = last.snapshot.as_ref().filter(|snapshot| snapshot.at <= now) {
             let (age, gap) = (now.since(snapshot.at), snapshot.gap());
             // One that began while we waited for our turn is as good as our own.
             if snapshot.at > after && (snapshot.at >= asked || age <= tolerance.max(gap)) {
@@ -151,15 +161,26 @@ impl Fleet {
         self.list(&mut last, now).await
     }
 
-    async fn list(&self, last: &mut Option<Arc<Snapshot>>, now: Timestamp) -> Arc<Snapshot> {
-        let (machines, databases) =
-            tokio::join!(in_time("machines", self.machines.list()), in_time("databases", self.databases.list()));
-        let before = last.as_ref();
+    async fn list(&self, last: &mut Last, now: Timestamp) -> Arc<Snapshot> {
+        let (machines, databases, interfaces) = tokio::join!(
+            in_time("machines", self.machines.list()),
+            in_time("databases", self.databases.list()),
+            in_time("network interfaces", self.machines.interfaces()),
+        );
+        let before = last.snapshot.as_ref();
         tell("machines", before.and_then(|before| before.machines.as_ref().err()), machines.as_ref().err());
         tell("databases", before.and_then(|before| before.databases.as_ref().err()), databases.as_ref().err());
+        let unlisted = before.and_then(|before| before.occupancy.as_ref().err());
+        tell("network interfaces", unlisted, interfaces.as_ref().err());
+        let occupancy = interfaces.map(|listing| {
+            if listing.complete {
+                last.occupancy.note(now, &listing.items);
+            }
+            last.occupancy.clone()
+        });
         let (machines, databases) = (machines.map(Roll::new), databases.map(Roll::new));
-        let snapshot = Arc::new(Snapshot { machines, databases, at: now });
-        *last = Some(Arc::clone(&snapshot));
+        let snapshot = Arc::new(Snapshot { machines, databases, occupancy, at: now });
+        last.snapshot = Some(Arc::clone(&snapshot));
         snapshot
     }
 }

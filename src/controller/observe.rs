@@ -4,7 +4,8 @@
 
 use crate::cloud::CloudError;
 use crate::domain::id::EnvUid;
-use crate::domain::ledger::{Ledger, Role};
+use crate::domain::ledger::{Ledger, Role, Standing};
+use crate::domain::network::Vacancy;
 use crate::domain::observed::{Database, Machine};
 use crate::domain::policy::Policy;
 use crate::domain::seen::{Doubt, Seen};
@@ -22,6 +23,19 @@ pub fn machines(snapshot: &Snapshot, uid: &EnvUid, ledger: Option<&Ledger>, poli
 pub fn databases(snapshot: &Snapshot, uid: &EnvUid, ledger: Option<&Ledger>, policy: &Policy) -> Seen<Vec<Database>> {
     let young = is_young(ledger, policy, snapshot.at, |role| matches!(role, Role::Database(_)));
     select(&snapshot.databases, young, uid)
+}
+
+/// How many interfaces are members of an environment's slot. None is known only by two reads after it was left.
+pub fn interfaces(snapshot: &Snapshot, ledger: Option<&Ledger>) -> Seen<usize> {
+    let Some(Ledger { slot: Some(slot), standing: Standing::Leaving(since), .. }) = ledger else { return Seen::Absent };
+    match &snapshot.occupancy {
+        Err(error) => Seen::Unknown(Doubt::ReadFailed(error.to_string())),
+        Ok(occupancy) => match occupancy.of(slot, *since) {
+            Vacancy::Vacant => Seen::Absent,
+            Vacancy::Occupied(count) => Seen::Present(count),
+            Vacancy::Unproven => Seen::Unknown(Doubt::TooYoung),
+        },
+    }
 }
 
 /// Whether a question is so young that its object may not be visible yet.

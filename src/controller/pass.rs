@@ -390,6 +390,7 @@ pub async fn observe(world: &World, memory: &Memory, known: &Known) -> Observed 
     };
     let machines = observe::machines(&snapshot, &known.uid, known.ledger.as_ref(), &policy);
     let databases = observe::databases(&snapshot, &known.uid, known.ledger.as_ref(), &policy);
+    let interfaces = observe::interfaces(&snapshot, known.ledger.as_ref());
     let agent = match &machines {
         Seen::Unknown(doubt) => Seen::Unknown(doubt.clone()),
         Seen::Absent => Seen::Absent,
@@ -407,7 +408,7 @@ pub async fn observe(world: &World, memory: &Memory, known: &Known) -> Observed 
         // A moment's silence takes no preview off its link and changes no words.
         Seen::Unknown(_) => {}
     }
-    Observed { at: snapshot.at, machines, databases, agent }
+    Observed { at: snapshot.at, machines, databases, interfaces, agent }
 }
 
 fn unread(world: &World, doubt: Doubt) -> Observed {
@@ -415,6 +416,7 @@ fn unread(world: &World, doubt: Doubt) -> Observed {
         at: world.clock.now(),
         machines: Seen::Unknown(doubt.clone()),
         databases: Seen::Unknown(doubt.clone()),
+        interfaces: Seen::Unknown(doubt.clone()),
         agent: Seen::Unknown(doubt),
     }
 }

@@ -173,6 +173,11 @@ text_id!(
     |t| (1..=200).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic())
 );
 text_id!(
+    /// What a provider calls a slot: a security group. Opaque outside the provider.
+    SlotId, "slot id", "1 to 100 printable ASCII characters",
+    |t| (1..=100).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic())
+);
+text_id!(
     /// What a provider calls something of its that is neither machine nor database. Opaque outside the provider.
     ResidueId, "residue id", "1 to 200 printable ASCII characters",
     |t| (1..=200).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic())

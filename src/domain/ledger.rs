@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::assignment::TaskDigest;
 use super::desired::GoneReason;
-use super::id::{CommitSha, EnvKey, EnvUid, Generation, HostLabel, ServiceName, digest};
+use super::id::{CommitSha, EnvKey, EnvUid, Generation, HostLabel, ServiceName, SlotId, digest};
+use super::network::Placement;
 use super::step::Step;
 use super::time::Timestamp;
 
@@ -26,6 +27,9 @@ pub struct Ledger {
     pub enrolled_at: Timestamp,
     /// Its life.
     pub standing: Standing,
+    /// The slot that its machine and its database are kept apart by, where there are slots. Its own until the row is
+    /// released.
+    pub slot: Option<SlotId>,
     /// Why this generation was or is being taken away.
     pub left: Option<Left>,
     /// Everything asked for in this generation, oldest first.
@@ -89,6 +93,8 @@ pub struct Intent {
     pub role: Role,
     /// Which try, from 1. Rises only after the one before is proven dead.
     pub attempt: u32,
+    /// Where a machine is put, where there is a choice.
+    pub placement: Option<Placement>,
     /// The idempotency token.
     pub token: Token,
     /// When it was written, which is before the call.
@@ -117,6 +123,8 @@ pub enum Answer {
     Accepted(String),
     /// Refused, with the reason.
     Refused(String),
+    /// Nothing was made: the provider has no room where it was asked for one. Elsewhere there may be; no failure.
+    NoRoom(String),
     /// It was there, and was taken away on purpose: no failure.
     Retired,
 }
@@ -127,14 +135,24 @@ pub enum Answer {
 pub struct Token(pub String);
 
 impl Token {
-    /// The token of one attempt at one thing. The same question always has the same token.
-    pub fn derive(uid: &EnvUid, generation: Generation, role: &Role, attempt: u32) -> Self {
+    /// The token of one attempt at one thing. The same question always has the same token, and another place is another
+    /// question: a provider may know tokens for each zone (EC2 user guide, "Ensuring idempotency").
+    pub fn derive(
+        uid: &EnvUid,
+        generation: Generation,
+        role: &Role,
+        attempt: u32,
+        placement: Option<&Placement>,
+    ) -> Self {
         let role = match role {
             Role::Machine => "machine".to_owned(),
             Role::Database(name) => format!("database:{name}"),
             Role::Rollout(task) => format!("rollout:{task}"),
         };
-        Self(digest(&[uid.as_str(), &generation.to_string(), &role, &attempt.to_string()], 40))
+        let (generation, attempt) = (generation.to_string(), attempt.to_string());
+        let mut parts = vec![uid.as_str(), &generation, &role, &attempt];
+        parts.extend(placement.iter().flat_map(|place| [place.zone.as_str(), &place.kind]));
+        Self(digest(&parts, 40))
     }
 }
 

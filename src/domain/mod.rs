@@ -10,6 +10,7 @@ pub mod guard;
 pub mod id;
 pub mod ledger;
 pub mod mark;
+pub mod network;
 pub mod observed;
 pub mod owned;
 pub mod policy;

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::assignment::AgentStatus;
-use super::id::{DatabaseId, EnvKey, EnvUid, Generation, InstallId, MachineId};
+use super::id::{DatabaseId, EnvKey, EnvUid, Generation, InstallId, MachineId, SlotId};
 use super::mark::Subject;
+use super::network::Placement;
 use super::seen::Seen;
 use super::time::Timestamp;
 
@@ -17,6 +18,8 @@ pub struct Observed {
     pub machines: Seen<Vec<Machine>>,
     /// Databases that carry this environment's uid, of any generation, oldest first.
     pub databases: Seen<Vec<Database>>,
+    /// How many network interfaces are members of its slot. Absent too where it has none.
+    pub interfaces: Seen<usize>,
     /// The answer of the newest machine's agent.
     pub agent: Seen<AgentStatus>,
 }
@@ -60,6 +63,10 @@ pub struct Machine {
     pub state: MachineState,
     /// `host:port` of its agent, once known.
     pub agent: Option<String>,
+    /// Where it was put, where there was a choice.
+    pub placement: Option<Placement>,
+    /// The slot that it is a member of, where there are slots.
+    pub slot: Option<SlotId>,
     /// When this was read.
     pub read_at: Timestamp,
 }
@@ -91,6 +98,8 @@ pub struct Database {
     pub location: Location,
     /// Its life.
     pub state: DatabaseState,
+    /// The slot that it is a member of, where there are slots.
+    pub slot: Option<SlotId>,
     /// When this was read.
     pub read_at: Timestamp,
 }

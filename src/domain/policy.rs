@@ -7,8 +7,9 @@ use std::time::Duration;
 use fast_glob::glob_match;
 use serde::{Deserialize, Serialize};
 
-use super::id::{HostLabel, InstallId, SeedName, ServiceName};
+use super::id::{HostLabel, InstallId, SeedName, ServiceName, SlotId};
 use super::ledger::Host;
+use super::network::Placements;
 
 /// Everything that [`crate::plan::desired`] and [`crate::plan::plan`] are bound by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,10 @@ pub struct Policy {
     pub secrets: BTreeSet<String>,
     /// How much may be taken away within an hour before somebody has to look.
     pub removals: RemovalLimits,
+    /// Where machines may be put.
+    pub placements: Placements,
+    /// Slots, one for each environment that may hold resources; none where environments are kept apart otherwise.
+    pub slots: Vec<SlotId>,
 }
 
 /// How much may be taken away before it looks like a mistake (I3).

@@ -4,7 +4,7 @@ use super::assignment::{Task, TaskDigest};
 use super::brake::Brake;
 use super::desired::DatabaseSpec;
 use super::guard::Guard;
-use super::id::{CommitSha, DatabaseId, Generation, HostLabel, MachineId, ServiceName};
+use super::id::{CommitSha, DatabaseId, Generation, HostLabel, MachineId, ServiceName, SlotId};
 use super::ledger::{DeploymentState, Host, Intent, Left, Token};
 use super::observed::Tags;
 use super::owned::{Owned, Refusal};
@@ -31,6 +31,8 @@ pub enum Step {
         intent: Intent,
         /// Given to the machine at birth.
         tags: Tags,
+        /// What keeps it apart from others, where there are slots.
+        slot: Option<SlotId>,
     },
     /// Clone a database from its seed and make its roles.
     PrepareDatabase {
@@ -40,6 +42,8 @@ pub enum Step {
         tags: Tags,
         /// Which database.
         database: DatabaseSpec,
+        /// What keeps it apart from others, where there are slots.
+        slot: Option<SlotId>,
     },
     /// Note that a machine that is gone was taken away on purpose, so that it does not count as one that died.
     Retire {
@@ -163,6 +167,8 @@ pub enum Waiting {
     Machine,
     /// The database is being cloned.
     Database,
+    /// The provider has no room anywhere; it is asked again later. The text says how it put it.
+    Room(String),
     /// As many commits as allowed are being built; this one follows.
     Turn,
     /// The agent works on the task.
@@ -193,6 +199,7 @@ impl Waiting {
             Self::Braked(brake) => Some(brake.guard()),
             Self::Machine
             | Self::Database
+            | Self::Room(_)
             | Self::Turn
             | Self::Rollout
             | Self::Agent(_)

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::hosts;
-use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel};
+use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel, SlotId};
 use crate::domain::ledger::{Answer, DeploymentSaid, Host, Intent, Ledger, Role, Said, Standing, Token};
+use crate::domain::network::Placement;
 use crate::domain::observed::{Database, Machine, Tags};
 use crate::domain::owned::{Claim, attempt_in_name, prove_database, prove_machine};
 use crate::domain::policy::Policy;
@@ -63,6 +64,13 @@ impl Holding<'_> {
     fn generation(&self) -> Generation {
         let machines = self.machines.iter().map(|(_, tags)| tags.generation);
         machines.chain(self.databases.iter().map(|(_, tags)| tags.generation)).max().unwrap_or(Generation::NONE)
+    }
+
+    /// The slot of what lives in that generation.
+    fn slot(&self, generation: Generation) -> Option<SlotId> {
+        let machines = self.machines.iter().map(|(machine, tags)| (tags.generation, machine.slot.as_ref()));
+        let databases = self.databases.iter().map(|(database, tags)| (tags.generation, database.slot.as_ref()));
+        machines.chain(databases).filter(|(of, _)| *of == generation).find_map(|(_, slot)| slot.cloned())
     }
 
     fn leftovers(&self, why: &str) -> Vec<Leftover> {
@@ -135,6 +143,7 @@ pub fn adopt(remains: Remains<'_>) -> Adoption {
             None => hosts_of(key, pull, &taken),
         };
         taken.extend(hosts.iter().map(|host| (host.label.clone(), key)));
+        let slot = holding.slot(generation);
         adoption.ledgers.push(Ledger {
             key,
             uid: EnvUid::derive(&remains.policy.install, key),
@@ -142,6 +151,7 @@ pub fn adopt(remains: Remains<'_>) -> Adoption {
             hosts,
             enrolled_at: remains.now,
             standing: Standing::Live,
+            slot,
             left: None,
             intents,
             proven: None,
@@ -191,22 +201,23 @@ fn proven<'a>(
 
 /// What must have been asked for, as far as what lives shows it; `None` if it does not show which attempt it was.
 fn intents(holding: &Holding<'_>, generation: Generation, now: Timestamp) -> Option<Vec<Intent>> {
-    let accepted = |tags: &Tags, role: Role, attempt: u32, id: &str| Intent {
-        token: Token::derive(&tags.uid, generation, &role, attempt),
+    let accepted = |tags: &Tags, role: Role, attempt: u32, placement: Option<&Placement>, id: &str| Intent {
+        token: Token::derive(&tags.uid, generation, &role, attempt, placement),
         role,
         attempt,
+        placement: placement.cloned(),
         asked_at: now,
         answer: Some(Answer::Accepted(id.to_owned())),
     };
     let mut machines = Vec::new();
     for (machine, tags) in holding.machines.iter().filter(|(_, tags)| tags.generation == generation) {
         let attempt = attempt_in_name(&machine.name, tags)?;
-        machines.push(accepted(tags, Role::Machine, attempt, machine.id.as_str()));
+        machines.push(accepted(tags, Role::Machine, attempt, machine.placement.as_ref(), machine.id.as_str()));
     }
     machines.sort_by_key(|intent| intent.attempt);
     let databases = holding.databases.iter().filter(|(_, tags)| tags.generation == generation);
     let databases =
-        databases.map(|(found, tags)| accepted(tags, Role::Database(found.name.clone()), 1, found.id.as_str()));
+        databases.map(|(found, tags)| accepted(tags, Role::Database(found.name.clone()), 1, None, found.id.as_str()));
     Some(machines.into_iter().chain(databases).collect())
 }
 

@@ -11,6 +11,7 @@ use crate::domain::assignment::{AgentStatus, RolloutPhase, Stage, StageFailure, 
 use crate::domain::desired::{DatabaseSpec, EnvSpec};
 use crate::domain::id::MachineId;
 use crate::domain::ledger::{Answer, Intent, Ledger, Role, Token};
+use crate::domain::network::Placement;
 use crate::domain::observed::{Database, DatabaseState, Machine, MachineState, Observed, Tags};
 use crate::domain::owned::prove_machine;
 use crate::domain::policy::Policy;
@@ -26,6 +27,9 @@ const LIVED: Duration = Duration::from_mins(1);
 
 /// A machine whose agent cannot be reached this long after the machine was asked for has not come up.
 const BOOT: Duration = Duration::from_mins(10);
+
+/// How long no machine is asked for after there was no room for one anywhere, at first.
+const ROOM: Duration = Duration::from_mins(2);
 
 /// A machine whose agent has answered before, and has not for this long while other agents do, is given up.
 const MUTE: Duration = Duration::from_mins(5);
@@ -81,7 +85,7 @@ pub fn machine_of<'a>(machines: &'a [Machine], ledger: &Ledger, policy: &Policy)
     });
     match &asked.answer {
         Some(Answer::Accepted(id)) => usable.find(|machine| machine.id.as_str() == id),
-        Some(Answer::Refused(_) | Answer::Retired) => None,
+        Some(Answer::Refused(_) | Answer::NoRoom(_) | Answer::Retired) => None,
         None => usable.next(),
     }
 }
@@ -203,7 +207,9 @@ impl<'a> Draft<'a> {
                     self.waiting.push(Waiting::Machine);
                     return;
                 }
-                Some(Answer::Accepted(_) | Answer::Refused(_) | Answer::Retired) => intent.attempt + 1,
+                Some(Answer::Accepted(_) | Answer::Refused(_) | Answer::NoRoom(_) | Answer::Retired) => {
+                    intent.attempt + 1
+                }
                 None => intent.attempt,
             },
         };
@@ -211,9 +217,26 @@ impl<'a> Draft<'a> {
             self.fail("machine", &reason);
             return;
         }
+        if let Some(why) = self.is_full() {
+            self.waiting.push(Waiting::Room(why));
+            return;
+        }
         let intent = self.intent(Role::Machine, attempt);
-        self.steps.push(Step::LaunchMachine { intent, tags: self.tags() });
+        self.steps.push(Step::LaunchMachine { intent, tags: self.tags(), slot: self.ledger.slot.clone() });
         self.waiting.push(Waiting::Machine);
+    }
+
+    /// Whether there was no room anywhere, so lately that it is not asked again yet: after each round of all placements it
+    /// takes longer.
+    fn is_full(&self) -> Option<String> {
+        let without_room = |intent: &&Intent| matches!(intent.answer, Some(Answer::NoRoom(_)));
+        let refused: Vec<&Intent> = self.ledger.intents_for(&Role::Machine).rev().take_while(without_room).collect();
+        let (last, places) = (refused.first()?, self.policy.placements.count().max(1));
+        let Some(Answer::NoRoom(why)) = &last.answer else { return None };
+        let rounds = refused.len() / places;
+        let again = ROOM.saturating_mul(1 << rounds.saturating_sub(1).min(3));
+        let is_waiting = refused.len().is_multiple_of(places) && self.seen.at.since(last.asked_at) < again;
+        is_waiting.then(|| why.clone())
     }
 
     fn database(&mut self) -> Readiness {
@@ -249,7 +272,9 @@ impl<'a> Draft<'a> {
                     self.waiting.push(Waiting::Database);
                     return;
                 }
-                Some(Answer::Accepted(_) | Answer::Refused(_) | Answer::Retired) => intent.attempt + 1,
+                Some(Answer::Accepted(_) | Answer::Refused(_) | Answer::NoRoom(_) | Answer::Retired) => {
+                    intent.attempt + 1
+                }
                 None => intent.attempt,
             },
         };
@@ -258,7 +283,8 @@ impl<'a> Draft<'a> {
             return;
         }
         let intent = self.intent(role, attempt);
-        self.steps.push(Step::PrepareDatabase { intent, tags: self.tags(), database: wanted.clone() });
+        let (tags, slot) = (self.tags(), self.ledger.slot.clone());
+        self.steps.push(Step::PrepareDatabase { intent, tags, database: wanted.clone(), slot });
         self.waiting.push(Waiting::Database);
     }
 
@@ -345,8 +371,15 @@ impl<'a> Draft<'a> {
     }
 
     fn intent(&self, role: Role, attempt: u32) -> Intent {
-        let token = Token::derive(&self.spec.uid, self.spec.generation, &role, attempt);
-        Intent { role, attempt, token, asked_at: self.seen.at, answer: None }
+        let placement = (role == Role::Machine).then(|| self.placement(attempt)).flatten();
+        let token = Token::derive(&self.spec.uid, self.spec.generation, &role, attempt, placement.as_ref());
+        Intent { role, attempt, placement, token, asked_at: self.seen.at, answer: None }
+    }
+
+    /// Where an attempt was put, if it was asked for before: what the operator allows may have changed since.
+    fn placement(&self, attempt: u32) -> Option<Placement> {
+        let before = self.ledger.intents_for(&Role::Machine).find(|intent| intent.attempt == attempt);
+        before.map_or_else(|| self.policy.placements.of(&self.spec.uid, attempt), |intent| intent.placement.clone())
     }
 
     /// Whether what was accepted may be there although a listing that shows others does not show it yet.
@@ -357,7 +390,8 @@ impl<'a> Draft<'a> {
     /// Why no further attempt is made, if so (I16).
     fn exhausted(&self, role: &Role, attempt: u32) -> Option<String> {
         let recent = self.ledger.intents_for(role).filter(|intent| {
-            intent.attempt < attempt && intent.answer != Some(Answer::Retired) && self.is_recent(intent.asked_at)
+            let failed = !matches!(intent.answer, Some(Answer::Retired | Answer::NoRoom(_)));
+            intent.attempt < attempt && failed && self.is_recent(intent.asked_at)
         });
         let limit = usize::try_from(self.policy.limits.attempts).unwrap_or(usize::MAX);
         if recent.count() < limit {

@@ -75,6 +75,14 @@ pub(super) fn take_away(ledger: &Ledger, seen: &Observed, policy: &Policy) -> Pl
             }
         }
     }
+    // What the slot keeps apart has to be gone before others get it (I17).
+    if steps.is_empty() && waiting.is_empty() {
+        match &seen.interfaces {
+            Seen::Absent => {}
+            Seen::Present(_) => waiting.push(Waiting::Removal),
+            Seen::Unknown(doubt) => waiting.push(Waiting::Knowledge(format!("network interfaces: {doubt}"))),
+        }
+    }
     if steps.is_empty() && waiting.is_empty() {
         return act(vec![Step::Release { seen_at: seen.at }], Vec::new(), policy);
     }

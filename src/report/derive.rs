@@ -307,6 +307,11 @@ fn detail(facts: &Facts<'_>, failure: Option<&str>) -> Option<String> {
         Waiting::Turn => {
             Some("As many commits as allowed are being built at this time. This one follows by itself.".to_owned())
         }
+        Waiting::Room(_) => Some(
+            "The cloud has no room for another machine at this time, in any of the allowed zones and types. It is asked \
+             again by itself."
+                .to_owned(),
+        ),
         // What passes by itself, and addresses of this installation, are for `kagero env plan`. Brakes are shown by
         // themselves, whether or not they stop anything now.
         Waiting::Braked(_)

@@ -102,6 +102,7 @@ fn waiting(waiting: &Waiting) -> String {
     match waiting {
         Waiting::Machine => "the machine is being made".to_owned(),
         Waiting::Database => "the database is being cloned".to_owned(),
+        Waiting::Room(why) => format!("there is no room for a machine anywhere; it is asked for again soon: {why}"),
         Waiting::Turn => "as many commits as allowed are being built; this one follows".to_owned(),
         Waiting::Rollout => "the agent works on the task".to_owned(),
         Waiting::Agent(why) => format!("the agent does not answer: {why}"),

@@ -13,7 +13,7 @@ use super::error::{Doing as _, StoreError};
 use super::leases::Lease;
 use super::transaction::{Line, Transaction};
 use super::{Store, json};
-use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel, ServiceName};
+use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel, ServiceName, SlotId};
 use crate::domain::ledger::{Answer, Host, Intent, Ledger, Proof, Said, Standing, Token};
 use crate::domain::policy::Limits;
 use crate::domain::time::Timestamp;
@@ -79,11 +79,23 @@ impl Store {
 
     /// As [`Store::enroll`], but a generation begins only while there are fewer environments that may hold resources
     /// than are allowed. Counting them and adding one is one act, whichever replicas do it at the same time.
-    pub async fn admit(&self, lease: &Lease, ledger: &Ledger, limits: &Limits) -> Result<(), StoreError> {
-        self.write_row(lease, ledger, Some(limits)).await
+    /// Where there are slots, it gets one that no other has (I17).
+    pub async fn admit(
+        &self,
+        lease: &Lease,
+        ledger: &Ledger,
+        limits: &Limits,
+        slots: &[SlotId],
+    ) -> Result<(), StoreError> {
+        self.write_row(lease, ledger, Some((limits, slots))).await
     }
 
-    async fn write_row(&self, lease: &Lease, ledger: &Ledger, limits: Option<&Limits>) -> Result<(), StoreError> {
+    async fn write_row(
+        &self,
+        lease: &Lease,
+        ledger: &Ledger,
+        room: Option<(&Limits, &[SlotId])>,
+    ) -> Result<(), StoreError> {
         let doing = "enrolling an environment";
         let key = lease.key;
         if ledger.key != key {
@@ -115,20 +127,26 @@ impl Store {
                 return Err(bug(doing, why));
             }
         }
-        if let Some(limits) = limits
-            && !has_room(&mut transaction, key, limits, doing).await?
-        {
-            transaction.rollback(doing).await?;
-            return Err(StoreError::NoSeat { key });
+        let mut slot = ledger.slot.clone();
+        if let Some((limits, slots)) = room {
+            let has_room = has_room(&mut transaction, key, limits, doing).await?;
+            if has_room && !slots.is_empty() {
+                slot = free_slot(&mut transaction, slots, doing).await?;
+            }
+            if !has_room || (slot.is_none() && !slots.is_empty()) {
+                transaction.rollback(doing).await?;
+                return Err(StoreError::NoSeat { key });
+            }
         }
         let (standing, standing_at) = standing_columns(ledger.standing);
         sqlx::query(
-            "INSERT INTO ledgers (repo, pr, uid, generation, enrolled_at, standing, standing_at, proven, said, left_for)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            "INSERT INTO ledgers (repo, pr, uid, generation, enrolled_at, standing, standing_at, proven, said, left_for,
+                                  slot)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
              ON CONFLICT (repo, pr) DO UPDATE
              SET uid = excluded.uid, generation = excluded.generation, enrolled_at = excluded.enrolled_at,
                  standing = excluded.standing, standing_at = excluded.standing_at, proven = excluded.proven,
-                 said = excluded.said, left_for = excluded.left_for",
+                 said = excluded.said, left_for = excluded.left_for, slot = excluded.slot",
         )
         .bind(key.repo.0.cast_signed())
         .bind(key.pr.0.cast_signed())
@@ -140,6 +158,7 @@ impl Store {
         .bind(ledger.proven.as_ref().map(|proven| json::write(doing, proven)).transpose()?)
         .bind(json::write(doing, &ledger.said)?)
         .bind(ledger.left.as_ref().map(|left| json::write(doing, left)).transpose()?)
+        .bind(slot.as_ref().map(SlotId::as_str))
         .execute(transaction.connection())
         .await
         .doing(doing)?;
@@ -255,7 +274,7 @@ impl Store {
             which,
             format!(
                 "SELECT l.repo, l.pr, l.uid, l.generation, l.enrolled_at, l.standing, l.standing_at, l.proven, l.said,
-                        l.left_for
+                        l.left_for, l.slot
                  FROM ledgers l {condition} ORDER BY l.repo, l.pr"
             ),
         )
@@ -292,7 +311,8 @@ impl Store {
             &mut transaction,
             which,
             format!(
-                "SELECT i.repo, i.pr, i.token, i.role, i.attempt, i.asked_at, i.answer FROM intents i
+                "SELECT i.repo, i.pr, i.token, i.role, i.attempt, i.asked_at, i.answer, i.placement
+                 FROM intents i
                  JOIN ledgers l ON l.repo = i.repo AND l.pr = i.pr AND l.generation = i.generation
                  {condition} ORDER BY i.seq"
             ),
@@ -329,6 +349,20 @@ async fn has_room(
     .doing(doing)?;
     let (all, of_repository): (i64, i64) = (row.try_get(0).doing(doing)?, row.try_get(1).doing(doing)?);
     Ok(all < i64::from(limits.environments) && of_repository < i64::from(limits.per_repository))
+}
+
+/// The first slot that no environment has which may hold resources; until the transaction ends, nobody else takes one.
+async fn free_slot(
+    transaction: &mut Transaction,
+    slots: &[SlotId],
+    doing: &'static str,
+) -> Result<Option<SlotId>, StoreError> {
+    let taken: Vec<String> =
+        sqlx::query_scalar("SELECT slot FROM ledgers WHERE slot IS NOT NULL AND standing <> 'released'")
+            .fetch_all(transaction.connection())
+            .await
+            .doing(doing)?;
+    Ok(slots.iter().find(|slot| !taken.iter().any(|taken| taken == slot.as_str())).cloned())
 }
 
 async fn fetch(transaction: &mut Transaction, which: Which, sql: String) -> Result<Vec<sqlx::any::AnyRow>, StoreError> {
@@ -378,10 +412,11 @@ async fn upsert_intent(
     doing: &'static str,
 ) -> Result<(), StoreError> {
     let done = sqlx::query(
-        "INSERT INTO intents (token, repo, pr, generation, role, attempt, asked_at, answer)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        "INSERT INTO intents (token, repo, pr, generation, role, attempt, asked_at, answer, placement)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (token) DO UPDATE
-         SET role = excluded.role, attempt = excluded.attempt, asked_at = excluded.asked_at, answer = excluded.answer
+         SET role = excluded.role, attempt = excluded.attempt, asked_at = excluded.asked_at, answer = excluded.answer,
+             placement = excluded.placement
          WHERE intents.repo = excluded.repo AND intents.pr = excluded.pr
            AND intents.generation = excluded.generation",
     )
@@ -393,6 +428,7 @@ async fn upsert_intent(
     .bind(i64::from(intent.attempt))
     .bind(intent.asked_at.0)
     .bind(intent.answer.as_ref().map(|answer| json::write(doing, answer)).transpose()?)
+    .bind(intent.placement.as_ref().map(|placement| json::write(doing, placement)).transpose()?)
     .execute(transaction.connection())
     .await
     .doing(doing)?;
@@ -443,6 +479,7 @@ fn read_row(row: &sqlx::any::AnyRow, doing: &'static str) -> Result<Ledger, Stor
     let proven: Option<String> = row.try_get(7).doing(doing)?;
     let said: String = row.try_get(8).doing(doing)?;
     let left: Option<String> = row.try_get(9).doing(doing)?;
+    let slot: Option<String> = row.try_get(10).doing(doing)?;
     Ok(Ledger {
         key,
         uid: EnvUid::parse(uid).map_err(|why| corrupt("ledgers", key, &why))?,
@@ -455,6 +492,7 @@ fn read_row(row: &sqlx::any::AnyRow, doing: &'static str) -> Result<Ledger, Stor
             ("released", Some(at)) => Standing::Released(Timestamp(at)),
             (other, at) => return Err(corrupt("ledgers", key, &format!("standing {other:?} at {at:?}"))),
         },
+        slot: slot.map(SlotId::parse).transpose().map_err(|why| corrupt("ledgers", key, &why))?,
         left: left.map(|text| json::read("ledgers", key, &text)).transpose()?,
         intents: Vec::new(),
         proven: proven.map(|text| json::read("ledgers", key, &text)).transpose()?,
@@ -467,11 +505,13 @@ fn read_intent(row: &sqlx::any::AnyRow, key: EnvKey, doing: &'static str) -> Res
     let role: String = row.try_get(3).doing(doing)?;
     let attempt: i64 = row.try_get(4).doing(doing)?;
     let answer: Option<String> = row.try_get(6).doing(doing)?;
+    let placement: Option<String> = row.try_get(7).doing(doing)?;
     let place = || format!("{key} token {token}");
     Ok(Intent {
         role: json::read("intents", place(), &role)?,
         attempt: u32::try_from(attempt).map_err(|why| corrupt("intents", place(), &why))?,
         asked_at: Timestamp(row.try_get(5).doing(doing)?),
+        placement: placement.map(|text| json::read("intents", place(), &text)).transpose()?,
         answer: answer.map(|text| json::read("intents", place(), &text)).transpose()?,
         token: Token(token),
     })

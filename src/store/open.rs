@@ -20,11 +20,12 @@ use super::lock::FileLock;
 use super::{Db, Inner, Store, postgres};
 
 /// Every migration ever released, oldest first. A released one is never edited.
-pub(super) const MIGRATIONS: [(i64, &str, &str); 4] = [
+pub(super) const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "first", include_str!("migrations/0001_first.sql")),
     (2, "replicas", include_str!("migrations/0002_replicas.sql")),
     (3, "sweep", include_str!("migrations/0003_sweep.sql")),
     (4, "touches", include_str!("migrations/0004_touches.sql")),
+    (5, "slots", include_str!("migrations/0005_slots.sql")),
 ];
 
 /// Readers on SQLite.

@@ -1,5 +1,6 @@
 //! The controller with a provider that makes its passes panic.
 
+use kagero::domain::network::Interface;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -8,13 +9,12 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use kagero::clock::{Clock as _, SystemClock};
 use kagero::cloud::local::databases::{SqliteConfig, SqliteDatabases};
-use kagero::cloud::{CloudError, Machines, no_residue, unknown_residue};
+use kagero::cloud::{CloudError, MachineBirth, Machines, nothing, unknown_residue};
 use kagero::config::load_server;
 use kagero::controller::{Agents, Controller, LogLines, LogWanted, Prober, Tuning, World};
 use kagero::domain::assignment::{AgentStatus, Assignment};
 use kagero::domain::id::{EnvUid, HostLabel, MachineId};
-use kagero::domain::ledger::Token;
-use kagero::domain::observed::{Listing, Machine, Residue, Tags};
+use kagero::domain::observed::{Listing, Machine, Residue};
 use kagero::domain::owned::{Owned, OwnedResidue};
 use kagero::forge::budget::WriteLimits;
 use kagero::gateway::RouteTable;
@@ -38,7 +38,7 @@ impl Machines for Trapdoor {
         Ok(Listing { items: Vec::new(), complete: true, at: SystemClock.now() })
     }
 
-    async fn launch(&self, _: &Token, _: u32, _: &Tags) -> Result<MachineId, CloudError> {
+    async fn launch(&self, _: MachineBirth<'_>) -> Result<MachineId, CloudError> {
         let before = self.fallen.fetch_add(1, Ordering::Relaxed);
         panic!("fallen {before} times before");
     }
@@ -47,8 +47,12 @@ impl Machines for Trapdoor {
         Ok(())
     }
 
+    async fn interfaces(&self) -> Result<Listing<Interface>, CloudError> {
+        Ok(nothing())
+    }
+
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
-        Ok(no_residue())
+        Ok(nothing())
     }
 
     async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {

@@ -26,10 +26,10 @@ use crate::agent::protocol::{
     write_atomically,
 };
 use crate::clock::Clock;
-use crate::cloud::{CloudError, ErrorClass, Machines};
+use crate::cloud::{CloudError, ErrorClass, MachineBirth, Machines, nothing};
 use crate::domain::id::{InstallId, MachineId};
-use crate::domain::ledger::Token;
-use crate::domain::observed::{Listing, Location, Machine, MachineState, Residue, Tags};
+use crate::domain::network::Interface;
+use crate::domain::observed::{Listing, Location, Machine, MachineState, Residue};
 use crate::domain::owned::{Owned, OwnedResidue, name_prefix};
 use crate::domain::time::Timestamp;
 
@@ -124,7 +124,8 @@ impl Machines for LocalMachines {
         blocking("listing machines", move || inner.list()).await
     }
 
-    async fn launch(&self, token: &Token, attempt: u32, tags: &Tags) -> Result<MachineId, CloudError> {
+    async fn launch(&self, birth: MachineBirth<'_>) -> Result<MachineId, CloudError> {
+        let MachineBirth { token, attempt, tags, .. } = birth;
         let record = Record { tags: tags.clone(), token: token.clone(), attempt, created_at: self.inner.clock.now() };
         let inner = Arc::clone(&self.inner);
         let what = format!("launching machine {}", record.name());
@@ -155,6 +156,10 @@ impl Machines for LocalMachines {
             return Err(CloudError { class: ErrorClass::Denied, what, why });
         }
         self.inner.begin_removal(room).map_err(|error| failed(what, &error))
+    }
+
+    async fn interfaces(&self) -> Result<Listing<Interface>, CloudError> {
+        Ok(nothing())
     }
 
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
@@ -244,6 +249,8 @@ impl Inner {
                 location: self.location(),
                 state,
                 agent,
+                placement: None,
+                slot: None,
                 read_at: at,
             });
         }

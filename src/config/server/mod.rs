@@ -6,6 +6,7 @@
 mod keys;
 mod read;
 
+use crate::domain::network::Placements;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -257,6 +258,8 @@ impl Server {
             seeds: self.seeds.iter().map(|(name, seed)| (name.clone(), seed.engine)).collect(),
             secrets: self.secrets.keys().cloned().collect(),
             removals: self.sweep.removals,
+            placements: Placements::default(),
+            slots: Vec::new(),
         }
     }
 

@@ -34,6 +34,8 @@ fn machine(read_at: Timestamp) -> Machine {
         location: place(),
         state: MachineState::Running,
         agent: None,
+        placement: None,
+        slot: None,
         read_at,
     }
 }
@@ -45,6 +47,7 @@ fn database() -> Database {
         tags: Some(tags()),
         location: place(),
         state: DatabaseState::Ready,
+        slot: None,
         read_at: NOW,
     }
 }
@@ -80,6 +83,7 @@ fn record(uid: EnvUid) -> Ledger {
         hosts: Vec::new(),
         enrolled_at: Timestamp(0),
         standing: Standing::Released(NOW.minus(ORPHAN_AGE)),
+        slot: None,
         left: None,
         intents: Vec::new(),
         proven: None,

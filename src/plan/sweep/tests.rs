@@ -39,6 +39,8 @@ fn machine(pr: u64) -> Machine {
         location: place(),
         state: MachineState::Running,
         agent: None,
+        placement: None,
+        slot: None,
         read_at: NOW,
     }
 }
@@ -51,6 +53,7 @@ fn database(pr: u64) -> Database {
         tags: Some(tags(pr)),
         location: place(),
         state: DatabaseState::Ready,
+        slot: None,
         read_at: NOW,
     }
 }
@@ -63,6 +66,7 @@ fn record(pr: u64, standing: Standing) -> Ledger {
         hosts: Vec::new(),
         enrolled_at: Timestamp(0),
         standing,
+        slot: None,
         left: None,
         intents: Vec::new(),
         proven: None,

@@ -1,10 +1,12 @@
 //! Tables of decisions, and a small world in which plans are carried out to their end.
 
 mod adopt;
+mod places;
 mod table;
 mod walk;
 mod world;
 
+use crate::domain::network::Placements;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -43,6 +45,8 @@ pub(super) fn policy() -> Policy {
         seeds: BTreeMap::from([(SeedName::parse("golden").unwrap(), Engine::Postgres)]),
         secrets: BTreeSet::from(["STRIPE_TEST_KEY".to_owned()]),
         removals: crate::domain::policy::RemovalLimits::default(),
+        placements: Placements::default(),
+        slots: Vec::new(),
     }
 }
 

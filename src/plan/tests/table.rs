@@ -73,6 +73,7 @@ pub(super) fn ledger(policy: &Policy, standing: Standing) -> Ledger {
         hosts: Vec::new(),
         enrolled_at: Timestamp(5_000),
         standing,
+        slot: None,
         left: None,
         intents: Vec::new(),
         proven: None,

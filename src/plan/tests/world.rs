@@ -23,6 +23,7 @@ pub(super) struct World {
     pub ledger: Option<Ledger>,
     pub machines: Vec<Machine>,
     pub databases: Vec<Database>,
+    pub interfaces: Seen<usize>,
     pub agent: Option<AgentStatus>,
     /// Why the agent is not heard, if it is not.
     pub deaf: Option<Doubt>,
@@ -48,6 +49,7 @@ impl World {
             ledger: None,
             machines: Vec::new(),
             databases: Vec::new(),
+            interfaces: Seen::Absent,
             agent: None,
             deaf: None,
             fate: Fate::Serves,
@@ -77,6 +79,7 @@ impl World {
             at: self.now,
             machines: all(self.machines.is_empty()).map(|()| self.machines.clone()),
             databases: all(self.databases.is_empty()).map(|()| self.databases.clone()),
+            interfaces: self.interfaces.clone(),
             agent: match (&self.deaf, &self.agent) {
                 (Some(doubt), Some(_)) => Seen::Unknown(doubt.clone()),
                 (_, agent) => agent.clone().map_or(Seen::Absent, Seen::Present),
@@ -121,7 +124,7 @@ impl World {
                 row.enrolled_at = self.now;
                 self.ledger = Some(row);
             }
-            Step::LaunchMachine { intent, tags } => {
+            Step::LaunchMachine { intent, tags, slot } => {
                 let name = format!("kagero-test-{}-g{}-a{}", tags.uid, tags.generation, intent.attempt);
                 self.record(intent, &name);
                 self.machines.retain(|machine| machine.name != name);
@@ -132,11 +135,13 @@ impl World {
                     location,
                     state: MachineState::Running,
                     agent: Some("127.0.0.1:9".to_owned()),
+                    placement: intent.placement.clone(),
+                    slot: slot.clone(),
                     read_at: self.now,
                 });
                 self.agent = Some(idle(tags));
             }
-            Step::PrepareDatabase { intent, tags, database } => {
+            Step::PrepareDatabase { intent, tags, database, slot } => {
                 self.record(intent, &database.name);
                 self.databases.retain(|found| found.name != database.name);
                 self.databases.push(Database {
@@ -145,6 +150,7 @@ impl World {
                     tags: Some(tags.clone()),
                     location,
                     state: DatabaseState::Ready,
+                    slot: slot.clone(),
                     read_at: self.now,
                 });
             }

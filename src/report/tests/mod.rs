@@ -1,5 +1,6 @@
 //! What people read, as snapshots; and that hostile text stays text.
 
+use crate::domain::network::Placements;
 use std::time::Duration;
 
 use super::comment::{body, marker, without_times};
@@ -71,6 +72,8 @@ fn policy() -> Policy {
         seeds: std::collections::BTreeMap::new(),
         secrets: std::collections::BTreeSet::new(),
         removals: crate::domain::policy::RemovalLimits::default(),
+        placements: Placements::default(),
+        slots: Vec::new(),
     }
 }
 

@@ -8,9 +8,9 @@ use super::super::fate::{Call, Nerve};
 use super::region::{DatabaseParts, Life, Region, Resource};
 use super::{Cloud, error, staging, trouble};
 use crate::clock::Clock;
-use crate::cloud::{CloudError, DatabaseAccess, Databases, ErrorClass};
+use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases, ErrorClass};
 use crate::domain::desired::DatabaseSpec;
-use crate::domain::id::{DatabaseId, InstallId};
+use crate::domain::id::{DatabaseId, InstallId, SlotId};
 use crate::domain::observed::{Database, DatabaseState, Listing, Residue, Tags};
 use crate::domain::owned::{Owned, OwnedResidue};
 use crate::domain::time::Timestamp;
@@ -36,17 +36,18 @@ fn id_of(name: &str) -> Result<DatabaseId, CloudError> {
 }
 
 impl Region {
-    fn restore(&mut self, tags: &Tags, name: &str) -> Result<DatabaseId, CloudError> {
+    fn restore(&mut self, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
+        let DatabaseBirth { tags, database: DatabaseSpec { name, .. }, slot } = birth;
         let what = "RestoreDBInstanceFromDBSnapshot";
         let now = self.now();
         // The identifier is the natural key: there is no client token.
-        if let Some(known) = self.databases.get(name).filter(|one| one.is_alive(now)) {
+        if let Some(known) = self.databases.get(name.as_str()).filter(|one| one.is_alive(now)) {
             if known.tags.as_ref() != Some(tags) {
                 return Err(error(ErrorClass::Denied, what, "DBInstanceAlreadyExists, and its tags are not ours"));
             }
             return match known.life {
                 Life::Ending(..) => Err(error(ErrorClass::Retry, what, "DBInstanceAlreadyExists: it is being deleted")),
-                Life::Failed => self.restore_anew(tags, name, now),
+                Life::Failed => self.restore_anew(tags, name, slot, now),
                 Life::Up | Life::Stopped => id_of(name),
             };
         }
@@ -55,10 +56,17 @@ impl Region {
         {
             return Err(error(ErrorClass::Quota, what, "InstanceQuotaExceeded"));
         }
-        self.restore_anew(tags, name, now)
+        self.restore_anew(tags, name, slot, now)
     }
 
-    fn restore_anew(&mut self, tags: &Tags, name: &str, now: Timestamp) -> Result<DatabaseId, CloudError> {
+    fn restore_anew(
+        &mut self,
+        tags: &Tags,
+        name: &str,
+        slot: Option<&SlotId>,
+        now: Timestamp,
+    ) -> Result<DatabaseId, CloudError> {
+        self.enter(slot, tags);
         let restore = self.weather.restore;
         let ready_at = now.plus(self.chance.between(restore.0, restore.1));
         let fails = self.chance.permille(self.weather.failing_permille);
@@ -71,6 +79,7 @@ impl Region {
             ready_at,
             life: if fails { Life::Failed } else { Life::Up },
             protected: false,
+            slot: slot.cloned(),
             decoy: None,
             own: DatabaseParts { backed_up_at: ready_at.plus(self.weather.backup) },
         };
@@ -123,8 +132,8 @@ impl Databases for SimDatabases {
         found.await.map_err(|kind| trouble(what, kind))?
     }
 
-    async fn prepare(&self, tags: &Tags, database: &DatabaseSpec) -> Result<DatabaseId, CloudError> {
-        let done = self.nerve.call(Call::Prepare, || self.cloud.region().restore(tags, &database.name)).await;
+    async fn prepare(&self, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
+        let done = self.nerve.call(Call::Prepare, || self.cloud.region().restore(birth)).await;
         done.map_err(|kind| trouble("RestoreDBInstanceFromDBSnapshot", kind))?
     }
 
@@ -164,6 +173,7 @@ fn describe(one: &Resource<DatabaseParts>, now: Timestamp, read_at: Timestamp) -
         tags: one.tags.clone(),
         location: one.location.clone(),
         state,
+        slot: one.slot.clone(),
         read_at,
     })
 }

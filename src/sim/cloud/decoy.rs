@@ -132,6 +132,7 @@ fn resource<T>(looks: Looks, decoy: Decoy, now: crate::domain::time::Timestamp, 
         ready_at: now,
         life: looks.life,
         protected: decoy == Decoy::Protected,
+        slot: None,
         decoy: Some(decoy),
         own,
     }

@@ -11,14 +11,14 @@ use super::super::fate::{Call, Nerve, Trouble};
 use super::region::{Life, MachineParts, Region, Resource};
 use super::{Cloud, error, staging, trouble};
 use crate::clock::Clock;
-use crate::cloud::{CloudError, ErrorClass, Machines, no_residue, unknown_residue};
+use crate::cloud::{CloudError, ErrorClass, MachineBirth, Machines, nothing, unknown_residue};
 use crate::controller::{Agents, LogLines, LogWanted};
 use crate::domain::assignment::{
     AgentStatus, Assignment, Rollout, RolloutPhase, SandboxLevel, ServiceReport, ServiceState, Stage, StageFailure,
     StageReport, Task,
 };
 use crate::domain::id::{EnvUid, InstallId, MachineId};
-use crate::domain::ledger::Token;
+use crate::domain::network::Interface;
 use crate::domain::observed::{Listing, Machine, MachineState, Residue, Tags};
 use crate::domain::owned::{Owned, OwnedResidue};
 use crate::domain::time::Timestamp;
@@ -61,7 +61,8 @@ fn id_text(number: u64) -> String {
 }
 
 impl Region {
-    fn launch(&mut self, token: &Token, attempt: u32, tags: &Tags) -> Result<MachineId, CloudError> {
+    fn launch(&mut self, birth: MachineBirth<'_>) -> Result<MachineId, CloudError> {
+        let MachineBirth { token, attempt, tags, placement, slot } = birth;
         let what = "RunInstances";
         let now = self.now();
         if let Some((id, machine)) = self.machines.iter_mut().find(|(_, one)| one.own.token == token.0) {
@@ -79,6 +80,7 @@ impl Region {
                     if let Some(machine) = self.machines.get_mut(&id) {
                         machine.ready_at = ready_at;
                     }
+                    self.enter(slot, tags);
                     self.note("start", &name, Some(tags.clone()));
                 }
                 Life::Up | Life::Failed => {}
@@ -92,6 +94,7 @@ impl Region {
         if !self.take_launch() {
             return Err(error(ErrorClass::SlowDown(Duration::from_secs(1)), what, "RequestLimitExceeded"));
         }
+        self.enter(slot, tags);
         let number = self.fresh();
         let id = id_text(number);
         let name = format!("kagero-{}-{}-g{}-a{attempt}", tags.install, tags.uid, tags.generation);
@@ -106,7 +109,13 @@ impl Region {
             life: Life::Up,
             protected: false,
             decoy: None,
-            own: MachineParts { token: token.0.clone(), address: format!("10.0.0.1:{number}"), work: Work::default() },
+            slot: slot.cloned(),
+            own: MachineParts {
+                token: token.0.clone(),
+                placement: placement.cloned(),
+                address: format!("10.0.0.1:{number}"),
+                work: Work::default(),
+            },
         };
         self.note("launch", &name, machine.tags.clone());
         self.machines.insert(id.clone(), machine);
@@ -168,8 +177,8 @@ impl Machines for SimMachines {
         found.await.map_err(|kind| trouble(what, kind))?
     }
 
-    async fn launch(&self, token: &Token, attempt: u32, tags: &Tags) -> Result<MachineId, CloudError> {
-        let done = self.nerve.call(Call::Launch, || self.cloud.region().launch(token, attempt, tags)).await;
+    async fn launch(&self, birth: MachineBirth<'_>) -> Result<MachineId, CloudError> {
+        let done = self.nerve.call(Call::Launch, || self.cloud.region().launch(birth)).await;
         done.map_err(|kind| trouble("RunInstances", kind))?
     }
 
@@ -182,8 +191,14 @@ impl Machines for SimMachines {
         done.map_err(|kind| trouble(what, kind))?
     }
 
+    async fn interfaces(&self) -> Result<Listing<Interface>, CloudError> {
+        let at = self.clock.now();
+        let items = self.cloud.region().interfaces().into_iter().map(|(interface, _)| interface).collect();
+        Ok(Listing { items, complete: true, at })
+    }
+
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
-        Ok(no_residue())
+        Ok(nothing())
     }
 
     async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
@@ -203,6 +218,8 @@ fn describe(id: &str, one: &Resource<MachineParts>, now: Timestamp, read_at: Tim
         name: one.name.clone(),
         tags: one.tags.clone(),
         location: one.location.clone(),
+        placement: one.own.placement.clone(),
+        slot: one.slot.clone(),
         agent: (state == MachineState::Running && one.decoy.is_none()).then(|| one.own.address.clone()),
         state,
         read_at,

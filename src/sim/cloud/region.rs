@@ -8,7 +8,8 @@ use super::super::clock::Time;
 use super::decoy::Decoy;
 use super::golden::Golden;
 use super::machine::Work;
-use crate::domain::id::InstallId;
+use crate::domain::id::{InstallId, SlotId};
+use crate::domain::network::{Interface, Placement};
 use crate::domain::observed::{Location, Tags};
 use crate::domain::owned::name_prefix;
 use crate::domain::time::Timestamp;
@@ -33,6 +34,9 @@ pub struct Weather {
     pub restore: (Duration, Duration),
     /// How long after being made a database refuses to be deleted, because it is backed up.
     pub backup: Duration,
+    /// How long network interfaces outlive what they belong to: minutes at times, which is what `DependencyViolation`
+    /// tells of ("Resolve the dependency error when deleting a security group", AWS re:Post).
+    pub lingering: Duration,
 }
 
 impl Weather {
@@ -46,6 +50,7 @@ impl Weather {
         boot: (Duration::from_secs(20), Duration::from_secs(40)),
         restore: (Duration::from_secs(2), Duration::from_secs(10)),
         backup: Duration::ZERO,
+        lingering: Duration::ZERO,
     };
 }
 
@@ -92,6 +97,8 @@ pub(super) struct Resource<T> {
     pub life: Life,
     /// Deletion protection.
     pub protected: bool,
+    /// The slot that its network interface is a member of.
+    pub slot: Option<SlotId>,
     pub decoy: Option<Decoy>,
     pub own: T,
 }
@@ -113,6 +120,13 @@ impl<T> Resource<T> {
         !matches!(self.life, Life::Ending(end, _) if end <= now)
     }
 
+    /// Its network interface in its slot, which outlives it for a while, and whose it is.
+    fn interface(&self, now: Timestamp, lingering: Duration) -> Option<(Interface, Option<Tags>)> {
+        let is_gone = matches!(self.life, Life::Ending(end, _) if end.plus(lingering) <= now);
+        let slot = self.slot.clone().filter(|_| !is_gone)?;
+        Some((Interface { id: format!("eni-{}", self.name), slot }, self.tags.clone()))
+    }
+
     fn is_shown(&self, now: Timestamp) -> bool {
         self.visible_at <= now && !matches!(self.life, Life::Ending(end, shown) if end.max(shown) <= now)
     }
@@ -122,6 +136,7 @@ impl<T> Resource<T> {
 #[derive(Debug, Clone, Default)]
 pub(super) struct MachineParts {
     pub token: String,
+    pub placement: Option<Placement>,
     pub address: String,
     /// What its agent does; lost when it stops.
     pub work: Work,
@@ -215,6 +230,24 @@ impl Region {
             .map(|one| format!("machine {}", one.name))
             .chain(databases.map(|one| format!("database {}", one.name)))
             .collect()
+    }
+
+    /// The network interfaces that are members of slots, and whose they are.
+    pub fn interfaces(&self) -> Vec<(Interface, Option<Tags>)> {
+        let (now, lingering) = (self.now(), self.weather.lingering);
+        let machines = self.machines.values().filter_map(|one| one.interface(now, lingering));
+        machines.chain(self.databases.values().filter_map(|one| one.interface(now, lingering))).collect()
+    }
+
+    /// What comes into a slot finds nobody else there (I17).
+    pub fn enter(&mut self, slot: Option<&SlotId>, tags: &Tags) {
+        let others = self.interfaces().into_iter().filter(|(interface, owner)| {
+            Some(&interface.slot) == slot && owner.as_ref().is_none_or(|owner| owner.uid != tags.uid)
+        });
+        let met: Vec<String> = others.map(|(interface, _)| interface.id).collect();
+        if !met.is_empty() {
+            self.breaches.push(format!("{} shares its slot with {}", tags.uid, met.join(", ")));
+        }
     }
 
     pub fn alive(&self, uid: &str) -> (usize, usize) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kagero::agent::client::AgentClient;
 use kagero::clock::{Clock, SystemClock};
 use kagero::cloud::local::machines::{LocalMachines, LocalOptions};
-use kagero::cloud::{ErrorClass, Machines};
+use kagero::cloud::{ErrorClass, MachineBirth, Machines};
 use kagero::domain::id::{EnvKey, Generation, InstallId, MachineId, PrNumber, RepoId};
 use kagero::domain::ledger::{Role, Token};
 use kagero::domain::observed::{Machine, MachineState, Tags};
@@ -27,7 +27,7 @@ fn tags() -> Tags {
 }
 
 fn token(attempt: u32) -> Token {
-    Token::derive(&uid(), Generation::FIRST, &Role::Machine, attempt)
+    Token::derive(&uid(), Generation::FIRST, &Role::Machine, attempt, None)
 }
 
 fn open(state: &Path) -> LocalMachines {
@@ -101,8 +101,8 @@ async fn a_machine_is_made_once_and_leaves_nothing_behind() {
     let state = state_dir();
     let origin = Origin::new(state.path());
     let machines = open(state.path());
-    let id = machines.launch(&token(1), 1, &tags()).await.unwrap();
-    assert_eq!(machines.launch(&token(1), 1, &tags()).await.unwrap(), id);
+    let id = machines.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap();
+    assert_eq!(machines.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap(), id);
     let machine = in_state(&machines, MachineState::Running).await;
     assert_eq!(machine.name, format!("kagero-test-{}-g1-a1", uid()));
     assert_eq!(machine.tags, Some(tags()));
@@ -120,7 +120,7 @@ async fn a_machine_is_made_once_and_leaves_nothing_behind() {
 
     // A controller that starts anew finds the agent with all it runs.
     let reopened = open(state.path());
-    assert_eq!(reopened.launch(&token(1), 1, &tags()).await.unwrap(), id);
+    assert_eq!(reopened.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap(), id);
     let again = in_state(&reopened, MachineState::Running).await;
     assert_eq!((&again.agent, pid(state.path(), &again)), (&machine.agent, pid(state.path(), &machine)));
     assert!(client.status(&addr, &uid()).await.unwrap().serving.is_some());
@@ -142,7 +142,7 @@ async fn a_killed_agent_is_seen_and_started_again_without_orphans() {
     let state = state_dir();
     let origin = Origin::new(state.path());
     let machines = open(state.path());
-    machines.launch(&token(1), 1, &tags()).await.unwrap();
+    machines.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap();
     let machine = in_state(&machines, MachineState::Running).await;
     let (addr, client) = (machine.agent.clone().unwrap(), AgentClient::new(key()));
     let assignment = origin.assignment(&origin.push("one"));
@@ -158,7 +158,7 @@ async fn a_killed_agent_is_seen_and_started_again_without_orphans() {
     no_process_about(state.path()).await;
     assert!(get(served, "/").await.is_err(), "nothing survives its agent");
 
-    machines.launch(&token(1), 1, &tags()).await.unwrap();
+    machines.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap();
     let machine = in_state(&machines, MachineState::Running).await;
     let addr = machine.agent.clone().unwrap();
     assert_eq!(client.status(&addr, &uid()).await.unwrap().serving, None, "it waits to be told");
@@ -175,7 +175,7 @@ async fn a_killed_agent_is_seen_and_started_again_without_orphans() {
 async fn a_machine_whose_record_is_lost_is_shown_and_never_touched() {
     let state = state_dir();
     let machines = open(state.path());
-    machines.launch(&token(1), 1, &tags()).await.unwrap();
+    machines.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap();
     let machine = in_state(&machines, MachineState::Running).await;
     let proof = prove(&machines, &machine);
     let record = state.path().join("environments").join(&machine.name).join("machine.json");
@@ -207,7 +207,7 @@ impl Clock for Set {
 async fn old_evidence_is_refused() {
     let state = state_dir();
     let machines = open(state.path());
-    machines.launch(&token(1), 1, &tags()).await.unwrap();
+    machines.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap();
     let machine = in_state(&machines, MachineState::Running).await;
     let later = machine.read_at.plus(Duration::from_secs(61));
     let late = open_at(state.path(), Arc::new(Set(later)));
@@ -222,7 +222,7 @@ async fn old_evidence_is_refused() {
 async fn a_removal_that_was_cut_off_is_seen_and_finished() {
     let state = state_dir();
     let machines = open(state.path());
-    machines.launch(&token(1), 1, &tags()).await.unwrap();
+    machines.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap();
     let machine = in_state(&machines, MachineState::Running).await;
     kill(pid(state.path(), &machine));
     in_state(&machines, MachineState::Stopped).await;
@@ -236,13 +236,13 @@ async fn a_removal_that_was_cut_off_is_seen_and_finished() {
     std::fs::create_dir(rooms.join(".making-kagero-test-x")).unwrap();
 
     // Before it is seen, because whoever lists it finishes it.
-    let refused = machines.launch(&token(1), 1, &tags()).await.unwrap_err();
+    let refused = machines.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap_err();
     assert_eq!(refused.class, ErrorClass::Retry, "{refused}");
     let machine = in_state(&machines, MachineState::Stopping).await;
     machines.terminate(&prove(&machines, &machine)).await.unwrap();
     gone(&machines).await;
     assert!(!remains.exists() && outside.exists());
-    machines.launch(&token(1), 1, &tags()).await.unwrap();
+    machines.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap();
     assert!(!rooms.join(".making-kagero-test-x").exists());
     let machine = in_state(&machines, MachineState::Running).await;
     machines.terminate(&prove(&machines, &machine)).await.unwrap();
@@ -256,7 +256,7 @@ async fn an_agent_that_does_not_end_is_killed() {
     let mut options = LocalOptions::new(install(), state.path(), program, (&key()).into());
     options.ending = Duration::from_millis(300);
     let machines = LocalMachines::open(options, Arc::new(SystemClock)).unwrap();
-    machines.launch(&token(1), 1, &tags()).await.unwrap();
+    machines.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap();
     let machine = in_state(&machines, MachineState::Running).await;
     let stuck = nix::unistd::Pid::from_raw(pid(state.path(), &machine));
     nix::sys::signal::kill(stuck, nix::sys::signal::Signal::SIGSTOP).unwrap();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kagero::clock::{Clock as _, SystemClock};
-use kagero::cloud::Machines as _;
 use kagero::cloud::local::machines::{LocalMachines, LocalOptions};
+use kagero::cloud::{MachineBirth, Machines as _};
 use kagero::domain::id::{EnvKey, Generation, InstallId, PrNumber, RepoId};
 use kagero::domain::ledger::{Role, Token};
 use kagero::domain::mark::Mark;
@@ -117,8 +117,8 @@ async fn an_agent_whose_directory_is_gone_is_found() {
     let machines = open(state.path());
     let key = EnvKey { repo: RepoId(42), pr: PrNumber(1) };
     let tags = Tags { install: install(), uid: uid(), key, generation: Generation::FIRST };
-    let token = Token::derive(&uid(), Generation::FIRST, &Role::Machine, 1);
-    machines.launch(&token, 1, &tags).await.unwrap();
+    let token = Token::derive(&uid(), Generation::FIRST, &Role::Machine, 1, None);
+    machines.launch(MachineBirth::plain(&token, 1, &tags)).await.unwrap();
     eventually("the agent listens", PATIENCE, async || {
         let all = machines.list().await.unwrap().items;
         all[0].state == MachineState::Running

@@ -355,6 +355,8 @@ fn asked_for_another(guard: Guard) -> bool {
         tags: Some(tags),
         location: staging(),
         agent: None,
+        placement: None,
+        slot: None,
         state: MachineState::Running,
         read_at: kagero::sim::clock::BEGINNING,
     };

@@ -64,12 +64,15 @@ async fn history(seed: u64, story: &[(Duration, Event)]) -> (Result<(), Violatio
     if Chance::new(seed).branch(13).permille(300) {
         weather.lossy_permille = 250;
     }
+    let mut slots = Chance::new(seed).branch(19);
+    weather.lingering = slots.between(Duration::ZERO, Duration::from_mins(10));
     let beginning = Beginning {
         seed,
         weather,
         post: post(&mut chance),
         members: if chance.permille(250) { 2 } else { 1 },
         environments: if chance.permille(250) { 2 } else { 100 },
+        slots: slots.permille(300),
     };
     // Seats are counted by each member for itself until they are counted by the store.
     let mut installation = Installation::begin(beginning).await;

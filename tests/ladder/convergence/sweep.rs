@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kagero::cloud::Machines as _;
+use kagero::cloud::{MachineBirth, Machines as _};
 use kagero::controller::sweep::{Outcome, Report, Scope};
 use kagero::domain::brake::{Brake, BrakeKind, SetBy};
 use kagero::domain::guard::Guard;
@@ -59,7 +59,7 @@ pub async fn strays(installation: &mut Installation, pulls: std::ops::RangeInclu
     for pr in pulls {
         let (key, uid) = (key(REPO, pr), installation.uid(key(REPO, pr)));
         let tags = Tags { install: install.clone(), uid, key, generation: Generation::FIRST };
-        maker.launch(&Token(format!("stray{pr}")), 9, &tags).await.unwrap();
+        maker.launch(MachineBirth::plain(&Token(format!("stray{pr}")), 9, &tags)).await.unwrap();
         pass(installation, Duration::from_secs(10)).await;
     }
 }

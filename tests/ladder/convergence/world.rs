@@ -1,11 +1,12 @@
 //! A whole installation in a simulated world: moves time, and whoever has something to do at that time.
 
+use kagero::domain::network::Placements;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kagero::domain::id::{CommitSha, EnvKey, EnvUid, InstallId, RepoId, RepoName};
+use kagero::domain::id::{CommitSha, EnvKey, EnvUid, InstallId, RepoId, RepoName, SlotId};
 use kagero::domain::ledger::DeploymentState;
 use kagero::domain::policy::{AllowList, Engine, Labels, Limits, LinkBase, Pace, Policy};
 use kagero::sim::chance::Chance;
@@ -37,11 +38,14 @@ pub struct Beginning {
     pub post: PostalService,
     pub members: usize,
     pub environments: u32,
+    /// Whether environments are kept apart by slots.
+    pub slots: bool,
 }
 
 impl Beginning {
     pub fn fair(seed: u64) -> Self {
-        Self { seed, weather: Weather::FAIR, post: PostalService::default(), members: 1, environments: 100 }
+        let post = PostalService::default();
+        Self { seed, weather: Weather::FAIR, post, members: 1, environments: 100, slots: false }
     }
 }
 
@@ -66,7 +70,7 @@ impl Installation {
         let hub = Hub::new(time.clone(), chance.branch(2), beginning.post);
         hub.add_repo(RepoId(REPO), RepoName::parse("acme/shop").unwrap(), CONFIG);
         let (store, directory) = store().await;
-        let policy = policy(beginning.environments);
+        let policy = policy(&beginning);
         let has_server = beginning.members > 1;
         let outside = Outside { time, cloud, hub, dealer: Arc::new(Dealer::default()), store, policy, has_server };
         let mut members = Vec::new();
@@ -177,7 +181,9 @@ async fn open(file: &std::path::Path) -> Store {
     Store::open(&format!("sqlite:{}", file.display())).await.unwrap()
 }
 
-fn policy(environments: u32) -> Policy {
+fn policy(beginning: &Beginning) -> Policy {
+    let environments = beginning.environments;
+    let slots = 1..=if beginning.slots { environments } else { 0 };
     let place = staging();
     Policy {
         install: InstallId::parse("simulated").unwrap(),
@@ -197,6 +203,8 @@ fn policy(environments: u32) -> Policy {
         seeds: BTreeMap::from([("golden".to_owned().try_into().unwrap(), Engine::Postgres)]),
         secrets: BTreeSet::new(),
         removals: kagero::domain::policy::RemovalLimits::default(),
+        placements: Placements::default(),
+        slots: slots.map(|number| SlotId::parse(format!("sg-{number}")).unwrap()).collect(),
     }
 }
 

@@ -12,8 +12,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use kagero::clock::{Clock as _, SystemClock};
-use kagero::cloud::Databases;
 use kagero::cloud::local::databases::{Durability, PRIVATE_NETWORK, PostgresConfig, PostgresDatabases, ServerConfig};
+use kagero::cloud::{DatabaseBirth, Databases};
 use kagero::domain::desired::DatabaseSpec;
 use kagero::domain::id::{DatabaseId, EnvKey, EnvUid, Generation, InstallId, PrNumber, RepoId, SeedName};
 use kagero::domain::observed::{Database, DatabaseState, Tags};
@@ -157,7 +157,7 @@ pub async fn until(lane: &dyn Databases, name: &str, holds: impl Fn(Option<&Data
 
 /// Prepares and waits until it is ready; a failure is a failure of the test.
 pub async fn ready(lane: &dyn Databases, tags: &Tags, spec: &DatabaseSpec) -> Database {
-    lane.prepare(tags, spec).await.unwrap();
+    lane.prepare(DatabaseBirth::plain(tags, spec)).await.unwrap();
     let done = until(lane, &spec.name, |d| {
         matches!(d.map(|d| &d.state), Some(DatabaseState::Ready | DatabaseState::Failed(_)))
     });
@@ -169,7 +169,7 @@ pub async fn ready(lane: &dyn Databases, tags: &Tags, spec: &DatabaseSpec) -> Da
 
 /// Prepares and waits until it has failed.
 pub async fn failure(lane: &dyn Databases, tags: &Tags, spec: &DatabaseSpec) -> String {
-    lane.prepare(tags, spec).await.unwrap();
+    lane.prepare(DatabaseBirth::plain(tags, spec)).await.unwrap();
     failed(lane, &spec.name).await
 }
 

@@ -1,6 +1,6 @@
 //! From nothing to a database and back.
 
-use kagero::cloud::Databases as _;
+use kagero::cloud::{DatabaseBirth, Databases as _};
 use kagero::domain::observed::DatabaseState;
 use kagero::domain::time::Timestamp;
 
@@ -49,7 +49,7 @@ async fn asking_again_changes_nothing() {
     let tags = tags(110);
     let spec = spec(&tags, "shop");
     for _ in 0..3 {
-        lane.prepare(&tags, &spec).await.unwrap();
+        lane.prepare(DatabaseBirth::plain(&tags, &spec)).await.unwrap();
     }
     ready(&lane, &tags, &spec).await;
     let mut app = connect(&lane.access(&spec).await.unwrap().application_url).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_drop_overtakes_a_preparation() {
     let lane = shop();
     let tags = tags(130);
     let spec = spec(&tags, "shop");
-    lane.prepare(&tags, &spec).await.unwrap();
+    lane.prepare(DatabaseBirth::plain(&tags, &spec)).await.unwrap();
     let underway = find(&lane, &spec.name).await.unwrap();
     lane.delete(&owned(&underway, &tags).unwrap()).await.unwrap();
     until(&lane, &spec.name, |d| d.is_none()).await;
@@ -98,7 +98,7 @@ async fn twenty_at_once_all_become_ready_and_all_go() {
     let lane = shop();
     let all: Vec<_> = (200..220).map(tags).map(|tags| (spec(&tags, "shop"), tags)).collect();
     for (spec, tags) in &all {
-        lane.prepare(tags, spec).await.unwrap();
+        lane.prepare(DatabaseBirth::plain(tags, spec)).await.unwrap();
     }
     for (spec, tags) in &all {
         ready(&lane, tags, spec).await;

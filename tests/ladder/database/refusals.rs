@@ -1,6 +1,6 @@
 //! What an environment's roles cannot do, and what is never dropped.
 
-use kagero::cloud::Databases as _;
+use kagero::cloud::{DatabaseBirth, Databases as _};
 use kagero::domain::observed::DatabaseState;
 use kagero::domain::owned::Refusal;
 use kagero::seed::marker::Marker;
@@ -102,7 +102,7 @@ async fn what_is_not_ours_is_listed_without_tags_and_never_touched() {
     )
     .await
     .unwrap();
-    lane.prepare(&tags, &plain).await.unwrap();
+    lane.prepare(DatabaseBirth::plain(&tags, &plain)).await.unwrap();
     let mut session = admin(&lane, &plain.name).await;
     let found =
         until(&lane, &plain.name, |d| matches!(d.map(|d| &d.state), Some(DatabaseState::Failed(_)))).await.unwrap();
@@ -167,7 +167,7 @@ async fn a_server_outside_the_allow_list_is_not_changed() {
     let database = ready(&allowed, &tags, &spec).await;
     config.allow = vec!["staging:5432".to_owned()];
     let lane = super::harness::start(config);
-    let error = lane.prepare(&tags, &spec).await.unwrap_err();
+    let error = lane.prepare(DatabaseBirth::plain(&tags, &spec)).await.unwrap_err();
     assert_eq!(error.class, kagero::cloud::ErrorClass::Denied);
     let error = lane.delete(&owned(&database, &tags).unwrap()).await.unwrap_err();
     assert!(error.why.contains("not in the allow-list"), "{error}");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kagero::cloud::Databases as _;
+use kagero::cloud::{DatabaseBirth, Databases as _};
 
 use super::harness::{
     Home, admin, admin_options, config, connect, failure, find, golden, gone, left_over, number, owned, ready, shop,
@@ -85,7 +85,7 @@ async fn seeds_that_cannot_be_used_say_why() {
         lane.delete(&owned(&database, &tags).unwrap()).await.unwrap();
         until(&lane, &spec.name, |d| d.is_none()).await;
     }
-    let error = lane.prepare(&tags(425), &spec(&tags(425), "unknown")).await.unwrap_err();
+    let error = lane.prepare(DatabaseBirth::plain(&tags(425), &spec(&tags(425), "unknown"))).await.unwrap_err();
     assert!(error.why.contains("no seed unknown") && error.why.contains("torn"), "{error}");
 }
 

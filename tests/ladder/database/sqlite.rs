@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kagero::clock::SystemClock;
-use kagero::cloud::Databases as _;
 use kagero::cloud::local::databases::{HOST_NETWORK, LocalDatabases, SqliteConfig, SqliteDatabases};
+use kagero::cloud::{DatabaseBirth, Databases as _};
 use kagero::domain::desired::DatabaseSpec;
 use kagero::domain::id::DatabaseId;
 use kagero::domain::observed::{Database, DatabaseState, Tags};
@@ -66,7 +66,7 @@ async fn a_file_is_copied_used_and_removed() {
         until(&lane, &database.name, |d| d.is_none()).await;
     }
     assert_eq!(std::fs::read_dir(home.join("databases")).unwrap().count(), 0);
-    let error = lane.prepare(&one, &any_spec(&one, "shop")).await.unwrap_err();
+    let error = lane.prepare(DatabaseBirth::plain(&one, &any_spec(&one, "shop"))).await.unwrap_err();
     assert!(error.why.contains("engine: sqlite"), "{error}");
 }
 

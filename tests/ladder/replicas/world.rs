@@ -1,5 +1,6 @@
 //! A GitHub and a fleet that several controllers in this process share, and what they have done to them.
 
+use kagero::domain::network::{Interface, Placements};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,9 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kagero::clock::{Clock, SystemClock};
-use kagero::cloud::{CloudError, DatabaseAccess, Databases, Machines, no_residue, unknown_residue};
+use kagero::cloud::{
+    CloudError, DatabaseAccess, DatabaseBirth, Databases, MachineBirth, Machines, nothing, unknown_residue,
+};
 use kagero::controller::{Agents, Controller, LogLines, LogWanted, Prober, Tuning, World};
 use kagero::domain::assignment::{
     AgentStatus, Assignment, Rollout, RolloutPhase, SandboxLevel, ServiceReport, ServiceState,
@@ -18,8 +21,7 @@ use kagero::domain::desired::DatabaseSpec;
 use kagero::domain::id::{
     CommitSha, DatabaseId, EnvKey, EnvUid, HostLabel, InstallId, InstallationId, MachineId, PrNumber, RepoId, RepoName,
 };
-use kagero::domain::ledger::Token;
-use kagero::domain::observed::{Database, Listing, Location, Machine, MachineState, Residue, Tags};
+use kagero::domain::observed::{Database, Listing, Location, Machine, MachineState, Residue};
 use kagero::domain::owned::{Owned, OwnedResidue};
 use kagero::domain::policy::{AllowList, Labels, Limits, LinkBase, Pace, Policy};
 use kagero::domain::pull::{PullFacts, PullState};
@@ -207,6 +209,8 @@ fn policy(limits: Limits) -> Policy {
         seeds: BTreeMap::new(),
         secrets: BTreeSet::new(),
         removals: kagero::domain::policy::RemovalLimits::default(),
+        placements: Placements::default(),
+        slots: Vec::new(),
     }
 }
 
@@ -237,7 +241,8 @@ impl Machines for Eyes {
         Ok(Listing { items, complete: true, at })
     }
 
-    async fn launch(&self, _: &Token, attempt: u32, tags: &Tags) -> Result<MachineId, CloudError> {
+    async fn launch(&self, birth: MachineBirth<'_>) -> Result<MachineId, CloudError> {
+        let MachineBirth { attempt, tags, .. } = birth;
         let name = format!("kagero-twins-{}-g{}-a{attempt}", tags.uid, tags.generation);
         self.shared.launched.lock().unwrap().push((self.name, name.clone()));
         if self.dies {
@@ -247,8 +252,17 @@ impl Machines for Eyes {
         let location = Location { account: "twins".into(), region: "local".into(), network: "host".into() };
         let (state, read_at) = (MachineState::Running, self.shared.now());
         let agent = Some("127.0.0.1:9".to_owned());
-        let machine =
-            Machine { id: id.clone(), name: name.clone(), tags: Some(tags.clone()), location, state, agent, read_at };
+        let machine = Machine {
+            id: id.clone(),
+            name: name.clone(),
+            tags: Some(tags.clone()),
+            location,
+            state,
+            agent,
+            placement: None,
+            slot: None,
+            read_at,
+        };
         let idle = AgentStatus {
             uid: tags.uid.clone(),
             generation: tags.generation,
@@ -274,8 +288,12 @@ impl Machines for Eyes {
         Ok(())
     }
 
+    async fn interfaces(&self) -> Result<Listing<Interface>, CloudError> {
+        Ok(nothing())
+    }
+
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
-        Ok(no_residue())
+        Ok(nothing())
     }
 
     async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
@@ -289,7 +307,7 @@ impl Databases for Eyes {
         Ok(Listing { items: Vec::new(), complete: true, at: self.shared.now() })
     }
 
-    async fn prepare(&self, _: &Tags, _: &DatabaseSpec) -> Result<DatabaseId, CloudError> {
+    async fn prepare(&self, _: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
         unreachable!("the configuration asks for no database")
     }
 
@@ -298,7 +316,7 @@ impl Databases for Eyes {
     }
 
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
-        Ok(no_residue())
+        Ok(nothing())
     }
 
     async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {

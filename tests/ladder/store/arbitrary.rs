@@ -1,12 +1,13 @@
 //! Values of the domain as nobody would write them by hand: control characters, quotes, largest numbers.
 
+use kagero::domain::network::Placement;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kagero::domain::assignment::TaskDigest;
 use kagero::domain::id::{
     CommitSha, EnvKey, EnvUid, Generation, HostLabel, InstallId, InstallationId, PrNumber, RepoId, RepoName, SeedName,
-    ServiceName,
+    ServiceName, SlotId,
 };
 use kagero::domain::ledger::{
     Answer, CommentSaid, DeploymentSaid, DeploymentState, Host, Intent, Ledger, Proof, Role, Said, Standing, Token,
@@ -101,6 +102,7 @@ pub(super) fn ledger() -> impl Strategy<Value = Ledger> {
                 attempt,
                 // The order of tokens is not the order of asking.
                 token: Token(format!("{uid}-{}", u64::MAX - place)),
+                placement: (attempt % 2 == 0).then(|| Placement { zone: "a".into(), kind: format!("t{attempt}") }),
                 asked_at,
                 answer,
             };
@@ -110,6 +112,8 @@ pub(super) fn ledger() -> impl Strategy<Value = Ledger> {
                 hosts: services.chain([None]).map(host).collect(),
                 enrolled_at,
                 standing,
+                // Its own, and not everybody's.
+                slot: (generation % 2 == 0).then(|| SlotId::parse(format!("sg-{uid}")).unwrap()),
                 left: None,
                 intents: (0_u64..).zip(intents).map(intent).collect(),
                 proven: proven.map(|(task, at)| Proof { task: TaskDigest(task), at }),

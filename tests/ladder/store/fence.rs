@@ -19,8 +19,8 @@ type Write = for<'a> fn(&'a Store, &'a Lease) -> Outcome<'a>;
 
 fn intent(lease: &Lease) -> Intent {
     let row = ledger(lease.key.pr.0, 1);
-    let token = Token::derive(&row.uid, Generation::FIRST, &Role::Machine, 1);
-    Intent { role: Role::Machine, attempt: 1, token, asked_at: NOW, answer: None }
+    let token = Token::derive(&row.uid, Generation::FIRST, &Role::Machine, 1, None);
+    Intent { role: Role::Machine, attempt: 1, placement: None, token, asked_at: NOW, answer: None }
 }
 
 fn left() -> Left {
@@ -32,7 +32,7 @@ const WRITES: [(&str, Write); 11] = [
     ("enroll", |store, lease| Box::pin(async { store.enroll(lease, &ledger(lease.key.pr.0, 2)).await })),
     ("admit", |store, lease| {
         let limits = Limits { environments: 1_000, per_repository: 1_000, builds: 1, attempts: 1 };
-        Box::pin(async move { store.admit(lease, &ledger(lease.key.pr.0, 2), &limits).await })
+        Box::pin(async move { store.admit(lease, &ledger(lease.key.pr.0, 2), &limits, &[]).await })
     }),
     ("take_build", |store, lease| {
         Box::pin(async { store.take_build(lease, 1_000, NOW).await.map(|taken| assert!(taken)) })

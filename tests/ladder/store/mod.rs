@@ -48,6 +48,7 @@ fn ledger(pr: u64, generation: u32) -> Ledger {
         hosts: vec![Host { label: HostLabel::derive("shop", key(pr), None), service: None }],
         enrolled_at: NOW,
         standing: Standing::Live,
+        slot: None,
         left: None,
         intents: Vec::new(),
         proven: None,

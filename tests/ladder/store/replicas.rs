@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kagero::domain::id::EnvKey;
+use kagero::domain::id::{EnvKey, SlotId};
 use kagero::domain::policy::Limits;
 use kagero::domain::pull::Pins;
 use kagero::forge::budget::{WriteBudget, WriteLimits};
@@ -43,7 +43,7 @@ async fn no_more_environments_are_admitted_than_there_are_seats() {
         let limits = Limits { environments: 7, per_repository: 7, builds: 1, attempts: 3 };
         let ask = async |store: &Store, limits: &Limits, key: EnvKey| {
             let held = store.acquire(key, "one", Duration::ZERO, NOW).await.unwrap().unwrap();
-            match store.admit(&held, &ledger(key.pr.0, 1), limits).await {
+            match store.admit(&held, &ledger(key.pr.0, 1), limits, &[]).await {
                 Ok(()) => true,
                 Err(StoreError::NoSeat { key: named }) if named == key => false,
                 Err(error) => panic!("{error:?}"),
@@ -65,6 +65,38 @@ async fn no_more_environments_are_admitted_than_there_are_seats() {
         );
         let tight = Limits { environments: 100, per_repository: 7, ..limits };
         assert!(!ask(&stores[0], &tight, key(99)).await, "the limit of the repository");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_two_environments_have_one_slot() {
+    on_both(async |place| {
+        let stores = openings(&place).await;
+        let slots: Vec<SlotId> = (1..=5).map(|number| SlotId::parse(format!("sg-{number}")).unwrap()).collect();
+        let limits = Limits { environments: 100, per_repository: 100, builds: 1, attempts: 3 };
+        let ask = async |store: &Store, key: EnvKey| {
+            let held = store.acquire(key, "one", Duration::ZERO, NOW).await.unwrap().unwrap();
+            match store.admit(&held, &ledger(key.pr.0, 1), &limits, &slots).await {
+                Ok(()) => true,
+                Err(StoreError::NoSeat { .. }) => false,
+                Err(error) => panic!("{error:?}"),
+            }
+        };
+        assert_eq!(how_many(&stores, ask).await, 5);
+        let seated = stores[0].unreleased().await.unwrap();
+        let taken: BTreeSet<SlotId> = seated.iter().filter_map(|row| row.slot.clone()).collect();
+        assert_eq!(taken.len(), 5, "{seated:?}");
+        // A slot is its environment's until nothing is left of it, and then the next one's.
+        let held = stores[1].acquire(seated[2].key, "two", Duration::ZERO, NOW).await.unwrap().unwrap();
+        stores[1].release(&held, NOW).await.unwrap();
+        let next = key(99);
+        assert!(ask(&stores[2], next).await);
+        assert_eq!(stores[0].ledger(next).await.unwrap().unwrap().slot, seated[2].slot);
+        // Whatever a caller believes, the store has each slot once.
+        let held = stores[0].acquire(key(98), "one", Duration::ZERO, NOW).await.unwrap().unwrap();
+        let double = kagero::domain::ledger::Ledger { slot: seated[0].slot.clone(), ..ledger(98, 1) };
+        assert!(stores[0].enroll(&held, &double).await.is_err());
     })
     .await;
 }

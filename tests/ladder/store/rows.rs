@@ -206,6 +206,7 @@ async fn a_host_label_belongs_to_one_environment() {
             key: key(2),
             uid: kagero::domain::id::EnvUid::parse("0123456789abcdef0123").unwrap(),
             intents: Vec::new(),
+            slot: None,
             ..first.clone()
         };
         store.enroll(&lease(&store, first.key).await, &first).await.unwrap();

@@ -15,10 +15,10 @@ mod tasks;
 
 use async_trait::async_trait;
 
-use crate::cloud::{CloudError, DatabaseAccess, Databases};
+use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::DatabaseId;
-use crate::domain::observed::{Database, Listing, Residue, Tags};
+use crate::domain::observed::{Database, Listing, Residue};
 use crate::domain::owned::{Owned, OwnedResidue};
 use crate::domain::policy::Engine;
 
@@ -76,9 +76,9 @@ impl Databases for LocalDatabases {
         Ok(all)
     }
 
-    async fn prepare(&self, tags: &Tags, database: &DatabaseSpec) -> Result<DatabaseId, CloudError> {
-        let what = format!("prepare database {}", database.name);
-        self.of_engine(&what, database.engine)?.prepare(tags, database).await
+    async fn prepare(&self, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
+        let what = format!("prepare database {}", birth.database.name);
+        self.of_engine(&what, birth.database.engine)?.prepare(birth).await
     }
 
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {

@@ -25,7 +25,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::clock::Clock;
-use crate::cloud::{CloudError, DatabaseAccess, Databases};
+use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::{DatabaseId, InstallId, SeedName};
 use crate::domain::observed::{Database, DatabaseState, Listing, Location, Residue, Tags};
@@ -108,7 +108,7 @@ impl Databases for SqliteDatabases {
         let database = |name: &str, tags, state| {
             let (name, location) = (name.to_owned(), location.clone());
             let id = id_of(&name).ok()?;
-            Some(Database { id, name, tags, location, state, read_at: at })
+            Some(Database { id, name, tags, location, state, slot: None, read_at: at })
         };
         let found = self.inner.find()?;
         let found = found.into_iter().filter_map(|(name, (tags, state))| database(&name, tags, state)).collect();
@@ -116,7 +116,8 @@ impl Databases for SqliteDatabases {
         Ok(Listing { items, complete: true, at })
     }
 
-    async fn prepare(&self, tags: &Tags, database: &DatabaseSpec) -> Result<DatabaseId, CloudError> {
+    async fn prepare(&self, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
+        let DatabaseBirth { tags, database, .. } = birth;
         let what = format!("prepare database {}", database.name);
         let name = self.inner.parse(&what, &database.name)?;
         if tags.install != self.inner.install {

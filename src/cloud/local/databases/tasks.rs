@@ -220,6 +220,7 @@ mod tests {
             tags: None,
             location,
             state: DatabaseState::Ready,
+            slot: None,
             read_at: Timestamp(0),
         }
     }

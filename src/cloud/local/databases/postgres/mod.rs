@@ -26,10 +26,10 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::cloud::{CloudError, DatabaseAccess, Databases};
+use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::{DatabaseId, InstallId, SeedName};
-use crate::domain::observed::{Database, DatabaseState, Listing, Residue, Tags};
+use crate::domain::observed::{Database, DatabaseState, Listing, Residue};
 use crate::domain::owned::{Owned, OwnedResidue};
 use crate::seed::golden::{Digests, Golden};
 use crate::seed::name::DatabaseName;
@@ -160,12 +160,13 @@ impl Databases for PostgresDatabases {
         let items = self.inner.tasks.overlay(before, found, |name| {
             let (name, location) = (name.to_owned(), location.clone());
             let id = id_of(&name).ok()?;
-            Some(Database { id, name, tags: None, location, state: DatabaseState::Preparing, read_at: at })
+            Some(Database { id, name, tags: None, location, state: DatabaseState::Preparing, slot: None, read_at: at })
         });
         Ok(Listing { items, complete: true, at })
     }
 
-    async fn prepare(&self, tags: &Tags, database: &DatabaseSpec) -> Result<DatabaseId, CloudError> {
+    async fn prepare(&self, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
+        let DatabaseBirth { tags, database, .. } = birth;
         let what = format!("prepare database {}", database.name);
         let name = self.inner.parse(&what, &database.name)?;
         if tags.install != *self.inner.server.install() {
