@@ -137,7 +137,14 @@ fn install_probot() -> PathBuf {
         }
     }
     if !current {
-        let npm = Command::new("npm").args(["ci", "--ignore-scripts", "--no-progress"]).current_dir(&peer).status();
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--ignore-scripts", "--no-progress"]).current_dir(&peer);
+        // npm brings its own list of authorities; behind a company's proxy only the system's list is complete.
+        let authorities = Path::new("/etc/ssl/certs/ca-certificates.crt");
+        if authorities.exists() && std::env::var_os("NODE_EXTRA_CA_CERTS").is_none() {
+            npm.env("NODE_EXTRA_CA_CERTS", authorities);
+        }
+        let npm = npm.status();
         assert!(npm.is_ok_and(|status| status.success()), "npm ci failed in {}: is npm installed?", peer.display());
     }
     peer

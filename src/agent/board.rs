@@ -4,11 +4,13 @@
 //! because the old one may go only after that.
 //! Must not know: how rollouts come about.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use super::options::AgentOptions;
+use super::ports::seen_from_outside;
 use super::release::Release;
 use super::rollout::{Rollouts, with_services};
 use crate::domain::assignment::{AgentStatus, SandboxLevel, TaskDigest};
@@ -17,6 +19,8 @@ use crate::domain::assignment::{AgentStatus, SandboxLevel, TaskDigest};
 pub struct Board {
     options: AgentOptions,
     level: SandboxLevel,
+    /// The address that visitors come to, if it is not this computer's own.
+    outside: Option<IpAddr>,
     state: Mutex<BoardState>,
     told: watch::Sender<Option<TaskDigest>>,
 }
@@ -34,8 +38,8 @@ pub struct BoardState {
 
 impl Board {
     /// An empty board.
-    pub fn new(options: AgentOptions, level: SandboxLevel) -> Self {
-        Self { options, level, state: Mutex::default(), told: watch::Sender::new(None) }
+    pub fn new(options: AgentOptions, level: SandboxLevel, outside: Option<IpAddr>) -> Self {
+        Self { options, level, outside, state: Mutex::default(), told: watch::Sender::new(None) }
     }
 
     /// To look and to change.
@@ -52,6 +56,12 @@ impl Board {
             if let (Some(rollout), Some(release)) = (rollout, release) {
                 with_services(rollout, release.tell());
             }
+        }
+        let rollouts_mut = rollouts.candidate.iter_mut().chain(&mut rollouts.serving);
+        for address in
+            rollouts_mut.flat_map(|rollout| &mut rollout.services).filter_map(|service| service.address.as_mut())
+        {
+            *address = self.outside.map_or(*address, |ip| seen_from_outside(*address, ip));
         }
         self.told.send_replace(rollouts.serving.as_ref().map(|rollout| rollout.task.clone()));
         AgentStatus {

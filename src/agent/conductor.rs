@@ -203,9 +203,9 @@ mod tests {
         let (sandbox, _) = Sandbox::prepare(&options.sandbox, &options.dir).await.unwrap();
         Arc::new(Workshop {
             git: Git::new(&options.mirrors_dir, &options.dir, options.git.clone()).unwrap(),
-            ports: PortBook::open(options.ports_dir.clone()).unwrap(),
+            ports: PortBook::open(options.ports_dir.clone(), None).unwrap(),
             logs: LogStore::open(options.dir.join("logs"), options.logs).unwrap(),
-            board: Arc::new(Board::new(options.clone(), sandbox.level())),
+            board: Arc::new(Board::new(options.clone(), sandbox.level(), None)),
             options,
             sandbox,
         })

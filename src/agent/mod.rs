@@ -17,6 +17,7 @@ pub mod former;
 pub mod health;
 pub mod logs;
 pub mod options;
+mod outlet;
 pub mod ports;
 pub mod process;
 pub mod protocol;
@@ -32,6 +33,7 @@ pub mod supervisor;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -121,8 +123,9 @@ pub async fn run(options: AgentOptions) -> Result<(), AgentFailure> {
     }
     let logs = LogStore::open(options.dir.join("logs"), options.logs).map_err(cannot("keep logs"))?;
     let git = Git::new(&options.mirrors_dir, &options.dir, options.git.clone()).map_err(cannot("keep mirrors"))?;
-    let ports = PortBook::open(options.ports_dir.clone()).map_err(cannot("open the book of ports"))?;
-    let board = Arc::new(Board::new(options.clone(), sandbox.level()));
+    let outside = outside(&options).map_err(cannot("find its own address"))?;
+    let ports = PortBook::open(options.ports_dir.clone(), outside).map_err(cannot("open the book of ports"))?;
+    let board = Arc::new(Board::new(options.clone(), sandbox.level(), outside));
     let (orders, inbox) = mpsc::channel(WAITING_ORDERS);
     let desk = Desk {
         options: Arc::new(options.clone()),
@@ -150,6 +153,20 @@ pub async fn run(options: AgentOptions) -> Result<(), AgentFailure> {
         left.signal(Signal::SIGKILL);
     }
     Ok(())
+}
+
+/// The address that others reach this machine at, if they are to.
+fn outside(options: &AgentOptions) -> io::Result<Option<IpAddr>> {
+    if options.listen.ip().is_loopback() {
+        return Ok(None);
+    }
+    if !options.listen.ip().is_unspecified() {
+        return Ok(Some(options.listen.ip()));
+    }
+    // Nothing is sent: the kernel only says which address it would be sent from.
+    let asked = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    asked.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+    Ok(Some(asked.local_addr()?.ip()))
 }
 
 /// Makes sure that this is the directory's only agent.

@@ -1,5 +1,8 @@
 //! Ports for services, leased from a book.
 //!
+//! On a machine of its own, visitors come over the network: an outlet leads from the machine's address to the service,
+//! which goes on listening on this computer only.
+//!
 //! Guarantees: no two agents of a computer hold the same port, whatever installations they belong to; a port that
 //! was let go comes up again in its installation only after every other one; whatever happens to a holder,
 //! `kill -9` included, the kernel ends its lease.
@@ -7,10 +10,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::path::PathBuf;
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::outlet;
 
 /// Above what Linux hands out by itself, so that no connection and no other program gets one by chance.
 const FIRST: u16 = 61_000;
@@ -18,10 +25,14 @@ const LAST: u16 = u16::MAX;
 /// The file that holds the port that was leased last, and is locked while one is looked for.
 const BOOK: &str = "last";
 
+/// How far below its port a service's outlet is: below what Linux hands out by itself too.
+const OUTLET: u16 = 36_000;
+
 /// The book of an installation, open to take ports from. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PortBook {
     dir: PathBuf,
+    outside: Option<IpAddr>,
 }
 
 /// A port that is this agent's until the lease is dropped.
@@ -30,13 +41,16 @@ pub struct PortLease {
     port: u16,
     /// Its name is taken by one process of the network namespace at a time, as a port is.
     _claim: UnixDatagram,
+    /// Led through until the lease is dropped.
+    _outlet: Option<AbortOnDropHandle<()>>,
 }
 
 impl PortBook {
-    /// The book in this directory, which is made if it is missing.
-    pub fn open(dir: PathBuf) -> io::Result<Self> {
+    /// The book in this directory, which is made if it is missing. `outside`: the address that visitors come to, if it is
+    /// not this computer's own.
+    pub fn open(dir: PathBuf, outside: Option<IpAddr>) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
-        Ok(Self { dir })
+        Ok(Self { dir, outside })
     }
 
     /// Takes the next port that nobody holds and nobody listens on.
@@ -51,7 +65,7 @@ impl PortBook {
         let last = text.trim().parse().ok().filter(|port| *port >= FIRST).unwrap_or_else(anywhere);
         let all = FIRST..=LAST;
         for port in all.clone().cycle().skip(usize::from(last - FIRST) + 1).take(all.len()) {
-            if let Some(lease) = take(port)? {
+            if let Some(lease) = self.take(port)? {
                 book.set_len(0)?;
                 book.rewind()?;
                 write!(book, "{port}")?;
@@ -60,18 +74,32 @@ impl PortBook {
         }
         Err(io::Error::other(format!("every port from {FIRST} to {LAST} is in use; end what uses them")))
     }
+
+    fn take(&self, port: u16) -> io::Result<Option<PortLease>> {
+        let name = UnixAddress::from_abstract_name(format!("kagero/port/{port}"))?;
+        let claim = match UnixDatagram::bind_addr(&name) {
+            Ok(claim) => claim,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let inside = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        // Somebody who knows nothing of leases may listen there.
+        if TcpListener::bind(inside).is_err() {
+            return Ok(None);
+        }
+        let outlet = match self.outside.map(|ip| outlet::open(seen_from_outside(inside, ip), inside)) {
+            None => None,
+            Some(Ok(outlet)) => Some(outlet),
+            Some(Err(error)) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
+            Some(Err(error)) => return Err(error),
+        };
+        Ok(Some(PortLease { port, _claim: claim, _outlet: outlet }))
+    }
 }
 
-fn take(port: u16) -> io::Result<Option<PortLease>> {
-    let name = UnixAddress::from_abstract_name(format!("kagero/port/{port}"))?;
-    let claim = match UnixDatagram::bind_addr(&name) {
-        Ok(claim) => claim,
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    // Somebody who knows nothing of leases may listen there.
-    let is_free = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    Ok(is_free.then_some(PortLease { port, _claim: claim }))
+/// Where visitors from outside find what listens on a leased port.
+pub fn seen_from_outside(inside: SocketAddr, ip: IpAddr) -> SocketAddr {
+    SocketAddr::new(ip, inside.port().saturating_sub(OUTLET))
 }
 
 impl PortLease {
@@ -87,14 +115,14 @@ mod tests {
 
     fn book() -> (tempfile::TempDir, PortBook) {
         let dir = tempfile::tempdir().unwrap();
-        let book = PortBook::open(dir.path().to_owned()).unwrap();
+        let book = PortBook::open(dir.path().to_owned(), None).unwrap();
         (dir, book)
     }
 
     #[test]
     fn a_port_has_one_holder_and_rests_after_it() {
         let (dir, one) = book();
-        let other = PortBook::open(dir.path().to_owned()).unwrap();
+        let other = PortBook::open(dir.path().to_owned(), None).unwrap();
         let mut ports: Vec<u16> =
             (0..20).map(|i| if i % 2 == 0 { &one } else { &other }.lease().unwrap().port).collect();
         assert!(ports.iter().all(|port| *port >= FIRST));
@@ -126,5 +154,32 @@ mod tests {
         fs::write(dir.path().join(BOOK), (port - 1).to_string()).unwrap();
         assert_ne!(book.lease().unwrap().port, port);
         drop(stranger);
+    }
+
+    #[tokio::test]
+    async fn visitors_from_outside_are_led_to_the_service_for_as_long_as_its_lease() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let dir = tempfile::tempdir().unwrap();
+        let ip = IpAddr::from([127, 0, 0, 77]);
+        let lease = PortBook::open(dir.path().to_owned(), Some(ip)).unwrap().lease().unwrap();
+        let service = tokio::net::TcpListener::bind(lease.address()).await.unwrap();
+        let outside = seen_from_outside(lease.address(), ip);
+        assert!(outside.port() < 32_768, "{outside}");
+        let mut visitor = tokio::net::TcpStream::connect(outside).await.unwrap();
+        let (mut inside, _) = service.accept().await.unwrap();
+        visitor.write_all(b"hello").await.unwrap();
+        visitor.shutdown().await.unwrap();
+        let mut said = String::new();
+        inside.read_to_string(&mut said).await.unwrap();
+        // Half of it is closed, the other half still answers.
+        inside.write_all(b"bye").await.unwrap();
+        drop(inside);
+        let mut answer = String::new();
+        visitor.read_to_string(&mut answer).await.unwrap();
+        assert_eq!((said.as_str(), answer.as_str()), ("hello", "bye"));
+        drop(lease);
+        while tokio::net::TcpStream::connect(outside).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -17,7 +17,7 @@ use super::run::{Parts, Surroundings};
 use super::secret::InstallSecret;
 use super::{Exit, note, print, print_json, table};
 use crate::clock::Clock as _;
-use crate::cloud::{Databases as _, Machines as _};
+use crate::cloud::Databases as _;
 use crate::config::Server;
 use crate::domain::id::{EnvKey, RepoId};
 use crate::domain::ledger::{Ledger, Role};

@@ -97,10 +97,9 @@ async fn sandbox(server: Option<&Server>) -> Finding {
         }
     };
     let reasons: Vec<String> = report.failures.iter().map(ToString::to_string).collect();
-    let required = server.is_none_or(|server| {
-        let Compute::Local(compute) = &server.compute;
-        compute.sandbox == SandboxRule::Require
-    });
+    let required = server.is_none_or(
+        |server| matches!(&server.compute, Compute::Local(compute) if compute.sandbox == SandboxRule::Require),
+    );
     Finding {
         name: "sandbox",
         ok: report.level == SandboxLevel::Bubblewrap || !required,

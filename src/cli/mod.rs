@@ -9,6 +9,7 @@ mod agent;
 mod api;
 mod audit;
 mod brake;
+mod compute;
 mod config;
 mod confining;
 mod demo;

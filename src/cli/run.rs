@@ -12,6 +12,7 @@ use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
 use super::Exit;
+use super::compute::{self, Built};
 use super::confining::Confining;
 use super::holder::StateHolder;
 use super::metrics;
@@ -19,26 +20,20 @@ use super::probe::{GatewayProber, HttpAgents};
 use super::secret::InstallSecret;
 use super::timekeeping;
 use crate::agent::client::AgentClient;
-use crate::agent::signature::ControllerKey;
 use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::cloud::local::databases::{
     Durability, LocalDatabases, PRIVATE_NETWORK, PostgresConfig, PostgresDatabases, ServerConfig, SqliteConfig,
     SqliteDatabases, probe,
 };
-use crate::cloud::local::machines::{LocalMachines, LocalOptions};
-use crate::cloud::{CloudError, Databases as _, Machines as _};
+use crate::cloud::local::machines::LocalMachines;
+use crate::cloud::{CloudError, Databases as _, Machines};
 use crate::config::Server;
-use crate::config::server::{
-    Compute, Front as ServerFront, Postgres, PostgresServer, SandboxRule, Seed, SeedFormat, Store as StoreAddress,
-    SweepMode,
-};
+use crate::config::server::{Front as ServerFront, PostgresServer, Seed, SeedFormat, Store as StoreAddress, SweepMode};
 use crate::controller::sweep::Scope;
 use crate::controller::{self, Controller, Desk, Tuning, World};
-use crate::domain::assignment::SandboxLevel;
 use crate::domain::id::SeedName;
 use crate::domain::observed::Listing;
 use crate::domain::policy::{Engine, Policy};
-use crate::domain::server_address::ServerAddress;
 use crate::forge::Forge as _;
 use crate::forge::budget::WriteLimits;
 use crate::forge::github::{Github, GithubConfig};
@@ -110,7 +105,9 @@ pub struct Parts {
     /// Both engines.
     pub databases: LocalDatabases,
     /// Machines with agents.
-    pub machines: Arc<Confining<LocalMachines>>,
+    pub machines: Arc<dyn Machines>,
+    /// What this computer can confine, where it is the one that machines are on.
+    confining: Option<Arc<Confining<LocalMachines>>>,
     /// GitHub.
     pub forge: Github,
     secret: InstallSecret,
@@ -136,17 +133,31 @@ impl Parts {
             store.inherit(ended).await.context("the store could not be taken over")?;
         }
         holder.forget_before().context("state_dir: those who had it before could not be noted as taken over from")?;
-        let policy = policy(server, &state_dir);
+        let mut policy = policy(server, &state_dir);
+        let compute = compute::build(server, &around.program, &state_dir, &secret, &clock).await?;
+        compute.bind(&mut policy);
         let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
         let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
-        let machines = Arc::new(machines(server, around, &state_dir, &secret, &clock)?);
+        let Built { machines, confining, .. } = compute;
         let forge = Github::new(github_config(server)?, Arc::clone(&clock)).context("GitHub could not be set up")?;
-        Ok(Self { state_dir, holder, clock: steady, store, policy, databases, machines, forge, secret, postgres })
+        Ok(Self {
+            state_dir,
+            holder,
+            clock: steady,
+            store,
+            policy,
+            databases,
+            machines,
+            confining,
+            forge,
+            secret,
+            postgres,
+        })
     }
 
     /// The world that a controller acts in, and what has to be kept beside it.
     fn furnish(self, server: &Server, routes: RouteTable, gateway: SocketAddr) -> anyhow::Result<(World, Kept)> {
-        let Self { state_dir, holder, clock, store, policy, databases, machines, forge, secret, postgres } = self;
+        let Self { state_dir, holder, clock, store, policy, databases, machines, forge, secret, postgres, .. } = self;
         let prober = GatewayProber::new(loopback(gateway), server.gateway.domain.clone())?;
         let world = World {
             store,
@@ -214,7 +225,9 @@ impl Running {
         let recorder = metrics::recorder();
         let parts = Parts::of(server, around).await?;
         parts.refuse_to_forget().await?;
-        tokio::spawn(Arc::clone(&parts.machines).announce());
+        if let Some(confining) = &parts.confining {
+            tokio::spawn(Arc::clone(confining).announce());
+        }
         let routes = RouteTable::default();
         let gate =
             Gateway::start(gateway_config(server), routes.clone()).context("the gateway could not be started")?;
@@ -431,39 +444,6 @@ fn sqlite(server: &Server, state_dir: &Path, clock: &Arc<dyn Clock>) -> SqliteDa
         at_once: CLONES_AT_ONCE,
     };
     SqliteDatabases::new(config, Arc::clone(clock))
-}
-
-fn machines(
-    server: &Server,
-    around: &Surroundings,
-    state_dir: &Path,
-    secret: &InstallSecret,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Confining<LocalMachines>> {
-    let Compute::Local(compute) = &server.compute;
-    let key = ControllerKey::from(&secret.signing_key());
-    let mut options = LocalOptions::new(server.install.clone(), state_dir, &around.program, key);
-    options.sandbox.read_only_paths.clone_from(&compute.read_only_paths);
-    // The application verifies the database server's certificate by the same authorities as we do.
-    if let Some(Postgres { server: PostgresServer::External { url }, .. }) = &server.postgres
-        && let Ok(address) = ServerAddress::parse(url.value.expose_secret())
-    {
-        options.sandbox.read_only_paths.extend(address.tls.root_certificate);
-    }
-    options.sandbox.path.clone_from(&compute.path);
-    options.sandbox.weakest = match compute.sandbox {
-        SandboxRule::Require => SandboxLevel::Bubblewrap,
-        SandboxRule::BestEffort => SandboxLevel::Rlimit,
-    };
-    if server.github.clone_base.starts_with("file:") {
-        options.git.protocols.push("file".to_owned());
-    }
-    if server.github.clone_base.starts_with("http:") {
-        options.git.protocols.push("http".to_owned());
-    }
-    let sandbox = options.sandbox.clone();
-    let machines = LocalMachines::open(options, Arc::clone(clock)).context("the state directory cannot be used")?;
-    Ok(Confining::new(machines, sandbox))
 }
 
 /// What PostgreSQL says of itself; `None` where it is not set up.

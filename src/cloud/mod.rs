@@ -4,6 +4,8 @@
 //! destructive calls take [`Owned`] and check that its evidence is fresh.
 //! Must not know: pull requests, plans, the store, GitHub.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod local;
 
 use async_trait::async_trait;

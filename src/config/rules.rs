@@ -121,6 +121,54 @@ pub static REPOSITORY: TextRule = line(
 pub static LABEL: TextRule = line("the name of a label, 1 to 50 characters", Some("^\\S(.*\\S)?$"), 50, |text| {
     !text.is_empty() && text.trim() == text
 });
+/// An account of AWS.
+pub static ACCOUNT: TextRule = line("the 12 digits of an AWS account", Some("^[0-9]{12}$"), 12, |text| {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
+});
+/// A Region of AWS.
+pub static REGION: TextRule = line("a Region such as eu-central-1", Some("^[a-z]{2}(-[a-z]+)+-[0-9]$"), 30, |text| {
+    text.split('-').count() >= 3
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text.ends_with(|c: char| c.is_ascii_digit())
+});
+/// A network.
+pub static VPC: TextRule =
+    line("a network's id such as vpc-0a1b2c3d", Some("^vpc-[0-9a-f]+$"), 30, |text| is_id(text, "vpc-"));
+/// An image.
+pub static AMI: TextRule =
+    line("an image's id such as ami-0a1b2c3d", Some("^ami-[0-9a-f]+$"), 30, |text| is_id(text, "ami-"));
+/// An instance type.
+pub static INSTANCE_TYPE: TextRule =
+    line("an instance type such as t4g.small", Some("^[a-z0-9-]+\\.[a-z0-9-]+$"), 40, |text| {
+        let part = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        text.split_once('.').is_some_and(|(family, size)| part(family) && part(size))
+    });
+/// The name of an instance profile.
+pub static PROFILE: TextRule = line("the name of an instance profile", Some("^[A-Za-z0-9+=,.@_-]+$"), 128, |text| {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b))
+});
+/// An address that a program is fetched from: it stands in a script.
+pub static PROGRAM_URL: TextRule =
+    line("an https:// address of letters, digits and ._~/:%-", Some("^https://[A-Za-z0-9._~/:%-]+$"), 500, |text| {
+        Url::parse(text).is_ok_and(|url| url.scheme() == "https" && is_plain(&url))
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~/:%-".contains(&b))
+    });
+/// A digest.
+pub static SHA256: TextRule = line("the 64 hexadecimal digits of a SHA-256", Some("^[0-9a-f]{64}$"), 64, |text| {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+});
+/// A word within a name.
+pub static WORD: TextRule = line("a word of lower-case letters and digits", Some("^[a-z0-9]+$"), 40, |text| {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+});
+
+fn is_id(text: &str, prefix: &str) -> bool {
+    text.strip_prefix(prefix)
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+}
+
 /// The name of an environment variable that may be set.
 pub static VARIABLE: TextRule = line(
     "a name of capital letters, digits and underscores; PORT, DATABASE_URL, PATH, KAGERO_… and LD_… are Kagero's to set",

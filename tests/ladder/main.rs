@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot set up must fail")]
 
 mod agent;
+#[cfg(feature = "aws")]
+mod aws;
 mod browser;
 mod cli;
 mod config;

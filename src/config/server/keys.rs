@@ -167,9 +167,9 @@ pub(super) static COMPUTE: Table = Table {
     fields: &[
         default(
             "kind",
-            Shape::Choice { words: &["local"], later: &["ec2"] },
+            choice(&["local", "ec2"]),
             "local",
-            "`local`: processes on this host.",
+            "`local`: processes on this host. `ec2`: instances in a staging network on AWS, which `[compute.ec2]` names.",
         ),
         default(
             "sandbox",
@@ -189,8 +189,60 @@ pub(super) static COMPUTE: Table = Table {
             "the system's PATH",
             "Folders put before `PATH`; they are readable too.",
         ),
+        group("ec2", &EC2, "not used", "Where instances are launched, with `kind = \"ec2\"`."),
     ],
-    later: &["region", "account", "vpc", "subnets", "ami", "instance_types"],
+    later: &[],
+};
+
+pub(super) static EC2: Table = Table {
+    fields: &[
+        required(
+            "account",
+            Shape::Text(&rules::ACCOUNT),
+            "account = \"111111111111\"",
+            "The only account that anything is done in. With credentials of another one Kagero does not start.",
+        ),
+        required("region", Shape::Text(&rules::REGION), "region = \"eu-central-1\"", "The Region."),
+        required(
+            "vpc",
+            Shape::Text(&rules::VPC),
+            "vpc = \"vpc-0a1b2c3d\"",
+            "The staging network that infra/network.yaml has made for this installation.",
+        ),
+        required(
+            "ami",
+            Shape::Text(&rules::AMI),
+            "ami = \"ami-0a1b2c3d\"",
+            "The image that machines boot from: systemd, git, bubblewrap, nftables and curl are needed in it.",
+        ),
+        required(
+            "instance_types",
+            Shape::List { item: &rules::INSTANCE_TYPE, least: 1, most: 10 },
+            "instance_types = [\"t4g.small\"]",
+            "Instance types, the preferred one first: the others are tried where there is no room for it.",
+        ),
+        default("volume", whole(8, 1_000), "20", "GiB of a machine's volume. It is always encrypted."),
+        optional(
+            "profile",
+            Shape::Text(&rules::PROFILE),
+            "none",
+            "The machines' instance profile. It should allow nothing: what a pull request runs may get at it.",
+        ),
+        optional(
+            "agent_url",
+            Shape::Text(&rules::PROGRAM_URL),
+            "the one in the image, /usr/local/bin/kagero",
+            "Where machines fetch this program from, without credentials.",
+        ),
+        optional("agent_sha256", Shape::Text(&rules::SHA256), "not fetched", "Its digest; needed with `agent_url`."),
+        optional(
+            "production_words",
+            Shape::List { item: &rules::WORD, least: 1, most: 20 },
+            "prod, production and live",
+            "Words that stand for production in an account's alias and in tags. Where one of them stands, Kagero does not start.",
+        ),
+    ],
+    later: &[],
 };
 
 pub(super) static DATABASE: Table = Table {

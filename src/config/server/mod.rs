@@ -156,6 +156,31 @@ pub struct GitHub {
 pub enum Compute {
     /// Child processes on this host.
     Local(LocalCompute),
+    /// Instances on AWS.
+    Ec2(Ec2Compute),
+}
+
+/// Machines as instances on AWS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ec2Compute {
+    /// The only account.
+    pub account: String,
+    /// The Region.
+    pub region: String,
+    /// The network.
+    pub vpc: String,
+    /// The image.
+    pub ami: String,
+    /// Instance types, the preferred one first; never empty.
+    pub instance_types: Vec<String>,
+    /// GiB of a machine's volume.
+    pub volume: u16,
+    /// The machines' instance profile.
+    pub profile: Option<String>,
+    /// Where machines fetch the agent from, and its digest; `None`: it is in the image.
+    pub agent: Option<(String, String)>,
+    /// Words that stand for production.
+    pub production_words: Vec<String>,
 }
 
 /// Machines as child processes on this host.
@@ -241,6 +266,13 @@ impl Server {
     pub fn policy(&self) -> Policy {
         let mut networks = vec!["host".to_owned()];
         networks.extend(self.database_servers.iter().cloned());
+        let mut accounts = vec![self.state_dir.display().to_string()];
+        let mut regions = vec!["local".to_owned()];
+        if let Compute::Ec2(ec2) = &self.compute {
+            accounts.push(ec2.account.clone());
+            regions.push(ec2.region.clone());
+            networks.push(ec2.vpc.clone());
+        }
         Policy {
             install: self.install.clone(),
             domain: self.gateway.domain.clone(),
@@ -249,11 +281,7 @@ impl Server {
             limits: self.limits,
             pace: self.pace,
             labels: self.labels.clone(),
-            allow: AllowList {
-                accounts: vec![self.state_dir.display().to_string()],
-                regions: vec!["local".to_owned()],
-                networks,
-            },
+            allow: AllowList { accounts, regions, networks },
             max_age: MAX_AGE,
             seeds: self.seeds.iter().map(|(name, seed)| (name.clone(), seed.engine)).collect(),
             secrets: self.secrets.keys().cloned().collect(),

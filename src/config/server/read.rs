@@ -19,9 +19,12 @@ use crate::domain::server_address::ServerAddress;
 
 use super::keys::{self, SERVER};
 use super::{
-    Compute, Front, Gateway, GitHub, Listen, LocalCompute, Postgres, PostgresServer, SandboxRule, Seed, SeedFormat,
-    Server, Store, Sweep, SweepMode,
+    Compute, Ec2Compute, Front, Gateway, GitHub, Listen, LocalCompute, Postgres, PostgresServer, SandboxRule, Seed,
+    SeedFormat, Server, Store, Sweep, SweepMode,
 };
+
+/// Words that stand for production, where the operator names none.
+const PRODUCTION_WORDS: [&str; 3] = ["prod", "production", "live"];
 
 /// Reads the text of a `kagero.toml`. `name` is how messages call it.
 pub fn parse_server(name: &str, text: &str, around: Surroundings<'_>) -> Result<Server, ConfigErrors> {
@@ -69,7 +72,7 @@ impl Reader<'_> {
         let state_dir = view.text("state_dir").map(|path| self.around.path(path.text));
         let store = self.store(view.table("store", &keys::STORE), state_dir.as_ref());
         let github = self.github(view.table("github", &keys::GITHUB));
-        let compute = compute(view.table("compute", &keys::COMPUTE));
+        let compute = self.compute(view.table("compute", &keys::COMPUTE));
         let seeds = self.seeds(view);
         let database_servers: Vec<String> = view
             .table("allow", &keys::ALLOW)
@@ -101,6 +104,59 @@ impl Reader<'_> {
             database_servers,
             warnings: Vec::new(),
             explained: Vec::new(),
+        })
+    }
+
+    fn compute(&mut self, view: View<'_>) -> Option<Compute> {
+        let written = view.written("ec2");
+        match (view.text("kind")?.text, written) {
+            ("ec2", None) => {
+                let problem =
+                    Problem::new(view.span("kind"), "`compute.kind` is ec2, but there is no [compute.ec2]", "");
+                self.problems.push(problem.help("add it with account, region, vpc, ami and instance_types"));
+                None
+            }
+            ("ec2", Some(_)) => Some(Compute::Ec2(self.ec2(view.table("ec2", &keys::EC2))?)),
+            (_, Some(entry)) => {
+                let message = "`compute.ec2` has no meaning without `kind = \"ec2\"`";
+                self.problems.push(
+                    Problem::new(entry.key_span.clone(), message, "")
+                        .help("add `kind = \"ec2\"` to [compute], or remove it"),
+                );
+                None
+            }
+            (_, None) => local_compute(view).map(Compute::Local),
+        }
+    }
+
+    fn ec2(&mut self, view: View<'_>) -> Option<Ec2Compute> {
+        let text = |key| view.text(key).map(|written| written.text.to_owned());
+        let agent = match (text("agent_url"), text("agent_sha256")) {
+            (Some(url), Some(sha256)) => Some((url, sha256)),
+            (None, None) => None,
+            (url, _) => {
+                let (there, missing) =
+                    if url.is_some() { ("agent_url", "agent_sha256") } else { ("agent_sha256", "agent_url") };
+                let message = format!("`compute.ec2.{there}` is there without `{missing}`");
+                let help = "a program is fetched only with its digest: give both, or none";
+                self.problems.push(Problem::new(view.span(there), message, "").help(help));
+                return None;
+            }
+        };
+        let texts = |key| view.list(key).iter().map(|item| item.text.to_owned()).collect::<Vec<_>>();
+        Some(Ec2Compute {
+            account: text("account")?,
+            region: text("region")?,
+            vpc: text("vpc")?,
+            ami: text("ami")?,
+            instance_types: texts("instance_types"),
+            volume: view.whole("volume")?,
+            profile: text("profile"),
+            agent,
+            production_words: match texts("production_words") {
+                none if none.is_empty() => PRODUCTION_WORDS.map(str::to_owned).to_vec(),
+                words => words,
+            },
         })
     }
 
@@ -297,21 +353,14 @@ fn gateway(view: View<'_>, listen: Option<Listen>, public_url: Option<&str>) -> 
     Some(Gateway { domain: view.text("domain")?.text.to_owned(), link: LinkBase { scheme, port }, front })
 }
 
-fn compute(view: View<'_>) -> Option<Compute> {
+fn local_compute(view: View<'_>) -> Option<LocalCompute> {
     let paths = |key| view.list(key).iter().map(|path| PathBuf::from(path.text)).collect();
     let sandbox = match view.text("sandbox")?.text {
         "require" => SandboxRule::Require,
         "best_effort" => SandboxRule::BestEffort,
         _ => return None,
     };
-    match view.text("kind")?.text {
-        "local" => Some(Compute::Local(LocalCompute {
-            read_only_paths: paths("read_only_paths"),
-            path: paths("path"),
-            sandbox,
-        })),
-        _ => None,
-    }
+    Some(LocalCompute { read_only_paths: paths("read_only_paths"), path: paths("path"), sandbox })
 }
 
 fn limits(view: View<'_>) -> Option<Limits> {

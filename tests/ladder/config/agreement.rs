@@ -224,7 +224,7 @@ fn schema_and_reader_agree_on_single_changes_of_the_operators_file() {
         (r#"store = {url = "mysql://x/y"}"#, false),
         (r#"compute = {sandbox = "best_effort", path = ["/opt/bin"], read_only_paths = []}"#, true),
         (r#"compute = {path = ["opt/bin"]}"#, false),
-        (r#"compute = {kind = "ec2"}"#, false),
+        (r#"compute = {kind = "mars"}"#, false),
         ("database = {postgres = {}}", true),
         (r#"database = {postgres = {server = "private", user = "postgres", bin_dir = "/usr/lib/pg/bin"}}"#, true),
         (r#"database = {postgres = {server = "public"}}"#, false),
@@ -255,6 +255,35 @@ fn assert_agreement(schema: &jsonschema::Validator, text: &str, accepted: bool) 
     let read = read_server(text);
     assert_eq!(read.is_ok(), accepted, "reader: {text}: {read:?}");
     assert_eq!(schema.is_valid(&toml_value(text)), accepted, "schema: {text}");
+}
+
+#[test]
+fn schema_and_reader_agree_on_what_names_a_place_on_aws() {
+    let (server, _) = validators();
+    let rest = "[github]\napp_id = 7\nprivate_key = \"file:key.pem\"\nwebhook_secrets = [\"env:HOOK\"]\n";
+    let whole = r#"account = "111111111111", region = "eu-central-1", vpc = "vpc-0a1b", ami = "ami-0a1b", instance_types = ["t4g.small"]"#;
+    let digest = "ab".repeat(32);
+    let fetched = format!(r#"{whole}, agent_url = "https://x.test/kagero", agent_sha256 = "{digest}""#);
+    for (keys, accepted) in [
+        (whole.to_owned(), true),
+        (fetched.clone(), true),
+        (fetched.replace("https:", "http:"), false),
+        (fetched.replace("/kagero", "/kagero'; rm -rf x"), false),
+        (fetched.replace(&digest, "ab"), false),
+        (format!(r#"{whole}, volume = 40, profile = "previews", production_words = ["prod"]"#), true),
+        (format!("{whole}, volume = 4"), false),
+        (format!(r#"{whole}, production_words = ["Prod"]"#), false),
+        (whole.replace("111111111111", "11111111"), false),
+        (whole.replace("eu-central-1", "Frankfurt"), false),
+        (whole.replace("vpc-0a1b", "0a1b"), false),
+        (whole.replace("ami-0a1b", "ami-$(x)"), false),
+        (whole.replace(r#""t4g.small""#, ""), false),
+        (whole.replace("t4g.small", "t4g"), false),
+        (whole.replace(r#"account = "111111111111", "#, ""), false),
+    ] {
+        let text = format!("repositories = [\"a/b\"]\ncompute = {{kind = \"ec2\", ec2 = {{{keys}}}}}\n{rest}");
+        assert_agreement(&server, &text, accepted);
+    }
 }
 
 #[test]

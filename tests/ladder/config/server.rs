@@ -33,7 +33,7 @@ fn a_file_of_ten_lines_is_enough() {
     assert_eq!(server.github.clone_base, "https://github.com");
     let Store::Sqlite { path } = &server.store else { panic!("{:?}", server.store) };
     assert!(path.is_absolute() && path.ends_with("state/kagero.db"), "{path:?}");
-    let Compute::Local(local) = &server.compute;
+    let Compute::Local(local) = &server.compute else { panic!("{:?}", server.compute) };
     assert_eq!(local.sandbox, SandboxRule::Require);
     let postgres = server.postgres.as_ref().unwrap();
     assert!(matches!(postgres.server, PostgresServer::Private { user: None }));
@@ -193,5 +193,36 @@ fn a_store_on_postgresql_has_its_password_in_a_secret() {
     ] {
         let errors = format!("{:?}", with(written).unwrap_err());
         assert!(errors.contains(expected) && !errors.contains("hunter2"), "{written}: {errors}");
+    }
+}
+
+/// The findings, as one text.
+fn refused(text: &str) -> String {
+    read_server(text).unwrap_err().render(RenderStyle::Plain)
+}
+
+#[test]
+fn instances_are_launched_where_the_operator_has_said_and_nowhere_else() {
+    let ec2 = "account = \"111111111111\"\nregion = \"eu-central-1\"\nvpc = \"vpc-0a1b\"\nami = \"ami-0a1b\"\n\
+               instance_types = [\"t4g.small\", \"t4g.medium\"]\n";
+    let text = format!("{SMALLEST}\n[compute]\nkind = \"ec2\"\n[compute.ec2]\n{ec2}");
+    let server = read_server(&text).unwrap();
+    let Compute::Ec2(compute) = &server.compute else { panic!("{:?}", server.compute) };
+    assert_eq!((compute.volume, compute.agent.as_ref()), (20, None));
+    assert_eq!(compute.production_words, ["prod", "production", "live"]);
+    let allow = server.policy().allow;
+    assert!(allow.accounts.contains(&"111111111111".to_owned()) && allow.networks.contains(&"vpc-0a1b".to_owned()));
+    assert!(allow.regions.contains(&"eu-central-1".to_owned()));
+
+    let without = refused(&format!("{SMALLEST}\n[compute]\nkind = \"ec2\"\n"));
+    assert!(without.contains("there is no [compute.ec2]") && without.contains("vpc"), "{without}");
+    let unused = refused(&format!("{SMALLEST}\n[compute.ec2]\n{ec2}"));
+    assert!(unused.contains("has no meaning without `kind = \"ec2\"`"), "{unused}");
+    for (half, other) in [
+        ("agent_url = \"https://x.test/kagero\"", "agent_sha256"),
+        (&*format!("agent_sha256 = \"{}\"", "ab".repeat(32)), "agent_url"),
+    ] {
+        let half = refused(&format!("{text}{half}\n"));
+        assert!(half.contains(&format!("without `{other}`")), "{half}");
     }
 }

@@ -1,0 +1,164 @@
+//! Machines of the kind that the operator has chosen.
+//!
+//! Guarantees: with `kind = "ec2"` nothing is built before the credentials' account and the network were seen to be
+//! staging's; whatever speaks against it is told at once, and nothing starts.
+//! Must not know: what machines are for.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+
+use super::confining::Confining;
+use super::secret::InstallSecret;
+use crate::agent::signature::ControllerKey;
+use crate::clock::Clock;
+use crate::cloud::Machines;
+use crate::cloud::local::machines::{LocalMachines, LocalOptions};
+use crate::config::Server;
+use crate::config::server::{Compute, Ec2Compute, LocalCompute, Postgres, PostgresServer, SandboxRule};
+use crate::domain::assignment::SandboxLevel;
+use crate::domain::id::SlotId;
+use crate::domain::network::Placements;
+use crate::domain::policy::Policy;
+use crate::domain::server_address::ServerAddress;
+
+/// Machines, and what decisions have to know of them.
+pub struct Built {
+    /// The machines.
+    pub machines: Arc<dyn Machines>,
+    /// What this computer can confine, where it is the one that machines are on.
+    pub confining: Option<Arc<Confining<LocalMachines>>>,
+    placements: Placements,
+    slots: Vec<SlotId>,
+}
+
+impl Built {
+    /// Lets decisions know.
+    pub fn bind(&self, policy: &mut Policy) {
+        policy.placements = self.placements.clone();
+        policy.slots.clone_from(&self.slots);
+        if let Some(slots) = u32::try_from(self.slots.len()).ok().filter(|slots| *slots > 0) {
+            let limits = &mut policy.limits;
+            if slots < limits.environments {
+                tracing::warn!(
+                    "limits.environments is {}, but the network has {slots} slots: so many at once",
+                    limits.environments
+                );
+            }
+            limits.environments = limits.environments.min(slots);
+            limits.per_repository = limits.per_repository.min(slots);
+        }
+    }
+}
+
+/// Builds them.
+pub async fn build(
+    server: &Server,
+    program: &Path,
+    state_dir: &Path,
+    secret: &InstallSecret,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Built> {
+    match &server.compute {
+        Compute::Local(compute) => {
+            let machines = Arc::new(local(server, compute, program, state_dir, secret, clock)?);
+            let (placements, slots) = (Placements::default(), Vec::new());
+            Ok(Built { machines: machines.clone(), confining: Some(machines), placements, slots })
+        }
+        Compute::Ec2(compute) => ec2(server, compute, secret, clock).await,
+    }
+}
+
+fn local(
+    server: &Server,
+    compute: &LocalCompute,
+    program: &Path,
+    state_dir: &Path,
+    secret: &InstallSecret,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Confining<LocalMachines>> {
+    let key = ControllerKey::from(&secret.signing_key());
+    let mut options = LocalOptions::new(server.install.clone(), state_dir, program, key);
+    options.sandbox.read_only_paths.clone_from(&compute.read_only_paths);
+    // The application verifies the database server's certificate by the same authorities as we do.
+    if let Some(Postgres { server: PostgresServer::External { url }, .. }) = &server.postgres
+        && let Ok(address) = ServerAddress::parse(url.value.expose_secret())
+    {
+        options.sandbox.read_only_paths.extend(address.tls.root_certificate);
+    }
+    options.sandbox.path.clone_from(&compute.path);
+    options.sandbox.weakest = match compute.sandbox {
+        SandboxRule::Require => SandboxLevel::Bubblewrap,
+        SandboxRule::BestEffort => SandboxLevel::Rlimit,
+    };
+    if server.github.clone_base.starts_with("file:") {
+        options.git.protocols.push("file".to_owned());
+    }
+    if server.github.clone_base.starts_with("http:") {
+        options.git.protocols.push("http".to_owned());
+    }
+    let sandbox = options.sandbox.clone();
+    let machines = LocalMachines::open(options, Arc::clone(clock)).context("the state directory cannot be used")?;
+    Ok(Confining::new(machines, sandbox))
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "the one with AWS waits")]
+async fn ec2(_: &Server, _: &Ec2Compute, _: &InstallSecret, _: &Arc<dyn Clock>) -> anyhow::Result<Built> {
+    anyhow::bail!("compute.kind is ec2, but this program was built without its AWS part; build it with --features aws")
+}
+
+#[cfg(feature = "aws")]
+async fn ec2(
+    server: &Server,
+    compute: &Ec2Compute,
+    secret: &InstallSecret,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Built> {
+    use super::Exit;
+    use crate::cloud::aws::ground::{Expected, judge};
+    use crate::cloud::aws::{
+        AgentSource, Connection, Ec2Machines, MachineSettings, Network, Wanted, survey_ground, survey_network,
+    };
+
+    let aws = Connection::open(&compute.region).await;
+    let expected = Expected {
+        install: server.install.clone(),
+        account: compute.account.clone(),
+        vpc: compute.vpc.clone(),
+        production_words: compute.production_words.clone(),
+    };
+    let objections = judge(&survey_ground(&aws, &compute.vpc).await, &expected);
+    if !objections.is_empty() {
+        return Err(Exit::Unauthorised.because(format!("this is not staging's ground: {}", lines(&objections))));
+    }
+    let wanted = Wanted { vpc: compute.vpc.clone(), ami: compute.ami.clone(), kinds: compute.instance_types.clone() };
+    let found = survey_network(&aws, &wanted).await.context("the staging network could not be looked at")?;
+    let network = Network::assemble(&found, &server.install, &compute.ami, &compute.instance_types)
+        .map_err(|lacks| Exit::Config.because(format!("compute.ec2 cannot be used: {}", lines(&lacks))))?;
+    let settings = MachineSettings {
+        install: server.install.clone(),
+        account: compute.account.clone(),
+        vpc: compute.vpc.clone(),
+        ami: compute.ami.clone(),
+        volume: i32::from(compute.volume),
+        profile: compute.profile.clone(),
+        public_key: ControllerKey::from(&secret.signing_key()),
+        agent: match &compute.agent {
+            None => AgentSource::Image,
+            Some((url, sha256)) => AgentSource::Fetched { url: url.clone(), sha256: sha256.clone() },
+        },
+        page: MachineSettings::PAGE,
+    };
+    let (placements, slots) = (network.placements.clone(), network.slots.clone());
+    let machines = Arc::new(Ec2Machines::new(aws, settings, network, Arc::clone(clock)));
+    Ok(Built { machines, confining: None, placements, slots })
+}
+
+#[cfg(feature = "aws")]
+fn lines(all: &[impl std::fmt::Display]) -> String {
+    let lines: Vec<String> = all.iter().map(|one| format!("\n  - {one}")).collect();
+    lines.concat()
+}

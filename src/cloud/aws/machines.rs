@@ -1,0 +1,258 @@
+//! Machines on EC2.
+//!
+//! Guarantees: see [`crate::cloud::Machines`]. A machine is asked for under the token that the store has; what came of a
+//! question whose answer was lost is found by it. An instance is terminated by itself, after it was read once more.
+//! Must not know: what runs on them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_ec2::types::{Instance, InstanceStateName, Reservation};
+
+use super::connection::Connection;
+use super::error::{Verb, code, refused, told};
+use super::instance::{described, life};
+use super::launch::{MachineSettings, request};
+use super::network::Network;
+use super::pace::{Bucket, Pace};
+use super::pages::Pages;
+use super::survey::filter;
+use super::tags::{INSTALL, of_ec2};
+use crate::clock::Clock;
+use crate::cloud::{CloudError, ErrorClass, MachineBirth, Machines, nothing, unknown_residue};
+use crate::domain::id::{MachineId, SlotId};
+use crate::domain::ledger::Token;
+use crate::domain::network::Interface;
+use crate::domain::observed::{Listing, Machine, MachineState, Residue};
+use crate::domain::owned::{Owned, OwnedResidue, machine_name};
+
+/// Where agents listen.
+pub const AGENT_PORT: u16 = 7_780;
+
+/// An instance that is older than this when it comes as an answer was made for an earlier question.
+const JUST_MADE: Duration = Duration::from_mins(1);
+
+/// States of what is still there.
+const LIVING: [InstanceStateName; 5] = [
+    InstanceStateName::Pending,
+    InstanceStateName::Running,
+    InstanceStateName::ShuttingDown,
+    InstanceStateName::Stopping,
+    InstanceStateName::Stopped,
+];
+
+/// Machines on EC2. Cheap to clone.
+#[derive(Clone)]
+pub struct Ec2Machines {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    aws: Connection,
+    settings: MachineSettings,
+    network: Network,
+    pace: Pace,
+    clock: Arc<dyn Clock>,
+}
+
+impl Ec2Machines {
+    /// Machines in that network. Whoever calls has seen that the ground is staging's.
+    pub fn new(aws: Connection, settings: MachineSettings, network: Network, clock: Arc<dyn Clock>) -> Self {
+        Self { inner: Arc::new(Inner { aws, settings, network, pace: Pace::default(), clock }) }
+    }
+}
+
+impl Inner {
+    /// The instances that a reservation shows, with whether all of them could be understood.
+    fn machines(&self, reservations: &[Reservation]) -> (Vec<Machine>, bool) {
+        let now = self.clock.now();
+        let (mut machines, mut understood) = (Vec::new(), true);
+        for reservation in reservations {
+            let owner = reservation.owner_id().unwrap_or_default();
+            for instance in reservation.instances().iter().filter(|instance| life(instance).is_some()) {
+                match described(instance, owner, &self.aws.region, &self.network, now) {
+                    Some(machine) => machines.push(machine),
+                    None => understood = false,
+                }
+            }
+        }
+        (machines, understood)
+    }
+
+    /// What came of a token, whatever it was asked with.
+    async fn find_by_token(&self, what: &str, token: &Token) -> Result<Option<Instance>, CloudError> {
+        self.pace.take(Bucket::Look, what)?;
+        let request = self.aws.ec2.describe_instances().filters(filter("client-token", [token.0.as_str()]));
+        let found = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
+        let mut all = found.reservations().iter().flat_map(Reservation::instances);
+        Ok(all.find(|instance| life(instance).is_some()).cloned())
+    }
+
+    /// What was made before may be down: then it is started. Starting what is up changes nothing.
+    async fn bring_up(&self, what: &str, instance: &Instance) -> Result<(), CloudError> {
+        let Some(id) = instance.instance_id() else { return Ok(()) };
+        self.pace.take(Bucket::Change, what)?;
+        match self.aws.ec2.start_instances().instance_ids(id).send().await {
+            Ok(_) => Ok(()),
+            // On its way up already.
+            Err(error)
+                if code(&error) == Some("IncorrectInstanceState") && life(instance) == Some(MachineState::Pending) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(told(Verb::Change, format!("{what}: start {id}"), &error)),
+        }
+    }
+
+    fn is_young(&self, instance: &Instance) -> bool {
+        let Some(began) = instance.launch_time().and_then(|time| time.to_millis().ok()) else { return true };
+        self.clock.now().0.saturating_sub(began) < i64::try_from(JUST_MADE.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    async fn launch(&self, birth: MachineBirth<'_>) -> Result<MachineId, CloudError> {
+        let what = format!("launch {}", machine_name(birth.tags, birth.attempt));
+        if birth.tags.install != self.settings.install {
+            let why = format!("its tags name installation {}, not ours", birth.tags.install);
+            return Err(refused(ErrorClass::Bug, what, why));
+        }
+        let Some(placement) = birth.placement else {
+            let why = "its record names no zone and type: it was written for another kind of compute. Close the pull \
+                       request and reopen it when its preview was destroyed";
+            return Err(refused(ErrorClass::Denied, what, why));
+        };
+        let Some(slot) = birth.slot.filter(|slot| self.network.slots.contains(slot)) else {
+            let why = "its record names no slot of this network: close the pull request, and reopen it when its preview \
+                       was destroyed";
+            return Err(refused(ErrorClass::Denied, what, why));
+        };
+        let request = request(&self.aws, &self.settings, &self.network, &birth, (placement, slot))?;
+        self.pace.take(Bucket::Launch, &what)?;
+        let instance = match request.send().await {
+            Ok(made) => made.instances().first().cloned(),
+            Err(error) if code(&error) == Some("IdempotentParameterMismatch") => {
+                self.find_by_token(&what, birth.token).await?
+            }
+            Err(error) => return Err(told(Verb::Make, what, &error)),
+        };
+        let Some((instance, id)) = instance.as_ref().and_then(|found| Some((found, found.instance_id()?))) else {
+            let why = "what was made under its token is not visible yet; it is looked for again";
+            return Err(refused(ErrorClass::Ambiguous, what, why));
+        };
+        if !self.is_young(instance) {
+            self.bring_up(&what, instance).await?;
+        }
+        MachineId::parse(id).map_err(|error| refused(ErrorClass::Bug, what, error.to_string()))
+    }
+
+    /// Looks once more: what is to be terminated is what was proven to be ours.
+    async fn check(&self, what: &str, machine: &Owned<MachineId>) -> Result<Option<()>, CloudError> {
+        self.pace.take(Bucket::Look, what)?;
+        let id = machine.id().as_str();
+        let found = match self.aws.ec2.describe_instances().instance_ids(id).send().await {
+            Ok(found) => found,
+            Err(error) if code(&error).is_some_and(|code| code.starts_with("InvalidInstanceID")) => return Ok(None),
+            Err(error) => return Err(told(Verb::Read, what, &error)),
+        };
+        let mut all = found.reservations().iter().flat_map(|reservation| {
+            reservation.instances().iter().map(|instance| (reservation.owner_id().unwrap_or_default(), instance))
+        });
+        let Some((owner, instance)) = all.find(|(_, instance)| instance.instance_id() == Some(id)) else {
+            return Ok(None);
+        };
+        if life(instance).is_none() {
+            return Ok(None);
+        }
+        let is_here = owner == self.settings.account && instance.vpc_id() == Some(self.settings.vpc.as_str());
+        if of_ec2(instance.tags()).owner().as_ref() == Some(machine.tags()) && is_here {
+            return Ok(Some(()));
+        }
+        let why =
+            format!("{id} does not say what the proof says: its tags or its network have changed; look at it by hand");
+        Err(refused(ErrorClass::Denied, what, why))
+    }
+
+    async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
+        let what = format!("terminate {}", machine.name());
+        if !machine.is_fresh(self.clock.now()) {
+            let why = "the evidence that it is ours is more than a minute old; list the machines again";
+            return Err(refused(ErrorClass::Retry, what, why));
+        }
+        if self.check(&what, machine).await?.is_none() {
+            return Ok(());
+        }
+        self.pace.take(Bucket::Terminate, &what)?;
+        match self.aws.ec2.terminate_instances().instance_ids(machine.id().as_str()).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error).is_some_and(|code| code.starts_with("InvalidInstanceID.NotFound")) => Ok(()),
+            Err(error) => Err(told(Verb::Remove, what, &error)),
+        }
+    }
+
+    async fn interfaces(&self) -> Result<Listing<Interface>, CloudError> {
+        let (what, at) = ("DescribeNetworkInterfaces", self.clock.now());
+        let mut pages = Pages::default();
+        while let Some(token) = pages.wanted() {
+            self.pace.wait(Bucket::Look).await;
+            let request = self.aws.ec2.describe_network_interfaces().filters(filter("vpc-id", [&self.settings.vpc]));
+            let request = request.max_results(self.settings.page).set_next_token(token);
+            let page = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
+            let interfaces = page.network_interfaces().iter();
+            let items = interfaces.filter_map(|interface| {
+                let groups = interface.groups().iter().filter_map(|group| group.group_id());
+                let slot: SlotId = self.network.slot_of(groups)?;
+                Some(Interface { id: interface.network_interface_id().unwrap_or_default().to_owned(), slot })
+            });
+            pages.add(items, page.next_token());
+        }
+        let all = pages.gathered();
+        Ok(Listing { items: all.items, complete: all.complete, at })
+    }
+}
+
+#[async_trait]
+impl Machines for Ec2Machines {
+    async fn list(&self) -> Result<Listing<Machine>, CloudError> {
+        let (inner, what) = (&self.inner, "DescribeInstances");
+        let at = inner.clock.now();
+        let tag = format!("tag:{INSTALL}");
+        let mut pages = Pages::default();
+        while let Some(token) = pages.wanted() {
+            inner.pace.wait(Bucket::Look).await;
+            let request = inner
+                .aws
+                .ec2
+                .describe_instances()
+                .filters(filter(&tag, [inner.settings.install.as_str()]))
+                .filters(filter("instance-state-name", LIVING.map(|state| state.as_str().to_owned())))
+                .max_results(inner.settings.page)
+                .set_next_token(token);
+            let page = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
+            let (machines, understood) = inner.machines(page.reservations());
+            pages.add([(machines, understood)], page.next_token());
+        }
+        let all = pages.gathered();
+        let complete = all.complete && all.items.iter().all(|(_, understood)| *understood);
+        Ok(Listing { items: all.items.into_iter().flat_map(|(machines, _)| machines).collect(), complete, at })
+    }
+
+    async fn launch(&self, birth: MachineBirth<'_>) -> Result<MachineId, CloudError> {
+        self.inner.launch(birth).await
+    }
+
+    async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
+        self.inner.terminate(machine).await
+    }
+
+    async fn interfaces(&self) -> Result<Listing<Interface>, CloudError> {
+        self.inner.interfaces().await
+    }
+
+    async fn residue(&self) -> Result<Listing<Residue>, CloudError> {
+        Ok(nothing())
+    }
+
+    async fn clear_away(&self, residue: &OwnedResidue) -> Result<(), CloudError> {
+        Err(unknown_residue(residue))
+    }
+}

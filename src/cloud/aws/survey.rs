@@ -1,0 +1,196 @@
+//! Reads what has to be known before the first call that changes something: whose ground it is, and what the network has.
+//!
+//! Guarantees: reads only; what could not be read is told as such.
+//! Must not know: what follows from it.
+
+use aws_sdk_ec2::types::{Filter, LocationType, Reservation};
+
+use super::connection::Connection;
+use super::error::{Verb, code, refused, told};
+use super::ground::{Facts, Resident};
+use super::network::{Found, Group, Image, Subnet};
+use super::pages::{Gathered, Pages};
+use super::tags::{of_ec2, of_rds};
+use crate::cloud::{CloudError, ErrorClass};
+use crate::domain::network::Placement;
+
+/// Items of a page, where a service lets one choose.
+const PAGE: i32 = 500;
+
+/// What the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The network.
+    pub vpc: String,
+    /// The image.
+    pub ami: String,
+    /// The instance types.
+    pub kinds: Vec<String>,
+}
+
+pub(super) fn filter(name: &str, values: impl IntoIterator<Item = impl Into<String>>) -> Filter {
+    let values = values.into_iter().map(Into::into).collect();
+    Filter::builder().name(name).set_values(Some(values)).build()
+}
+
+/// Whose ground it is.
+pub async fn survey_ground(aws: &Connection, vpc: &str) -> Facts {
+    let words = |error: CloudError| error.why;
+    // Boxed: calls of the SDK are large.
+    let (account, aliases, network, residents) = tokio::join!(
+        Box::pin(account(aws)),
+        Box::pin(aliases(aws)),
+        Box::pin(vpc_tags(aws, vpc)),
+        Box::pin(residents(aws, vpc))
+    );
+    Facts {
+        account: account.map_err(words),
+        aliases: aliases.map_err(words),
+        vpc: network.map_err(words),
+        residents: residents.map_err(words),
+    }
+}
+
+async fn account(aws: &Connection) -> Result<String, CloudError> {
+    let what = "GetCallerIdentity";
+    let told = |error| told(Verb::Read, what, &error);
+    let identity = aws.sts.get_caller_identity().send().await.map_err(told)?;
+    identity.account.ok_or_else(|| refused(ErrorClass::Retry, what, "the answer names no account"))
+}
+
+async fn aliases(aws: &Connection) -> Result<Vec<String>, CloudError> {
+    let all = aws.iam.list_account_aliases().send().await;
+    Ok(all.map_err(|error| told(Verb::Read, "ListAccountAliases", &error))?.account_aliases)
+}
+
+async fn vpc_tags(aws: &Connection, vpc: &str) -> Result<Option<super::tags::Pairs>, CloudError> {
+    let found = match aws.ec2.describe_vpcs().vpc_ids(vpc).send().await {
+        Ok(found) => found,
+        Err(error) if code(&error) == Some("InvalidVpcID.NotFound") => return Ok(None),
+        Err(error) => return Err(told(Verb::Read, "DescribeVpcs", &error)),
+    };
+    Ok(found.vpcs().iter().find(|found| found.vpc_id() == Some(vpc)).map(|found| of_ec2(found.tags())))
+}
+
+/// All of it, or an error: what a listing lacks may be production's.
+fn whole<T>(what: &str, gathered: Gathered<T>) -> Result<Vec<T>, CloudError> {
+    if gathered.complete {
+        Ok(gathered.items)
+    } else {
+        Err(refused(ErrorClass::Retry, what, "the listing did not come to its end"))
+    }
+}
+
+async fn residents(aws: &Connection, vpc: &str) -> Result<Vec<Resident>, CloudError> {
+    let (machines, databases) = tokio::join!(machines(aws, vpc), databases(aws, vpc));
+    Ok(machines?.into_iter().chain(databases?).collect())
+}
+
+async fn machines(aws: &Connection, vpc: &str) -> Result<Vec<Resident>, CloudError> {
+    let what = "DescribeInstances";
+    let mut pages = Pages::default();
+    while let Some(token) = pages.wanted() {
+        let request = aws.ec2.describe_instances().filters(filter("vpc-id", [vpc])).max_results(PAGE);
+        let page = request.set_next_token(token).send().await.map_err(|error| told(Verb::Read, what, &error))?;
+        let machines = page.reservations().iter().flat_map(Reservation::instances);
+        let items = machines.map(|machine| Resident {
+            id: machine.instance_id().unwrap_or("an instance").to_owned(),
+            tags: of_ec2(machine.tags()),
+        });
+        pages.add(items, page.next_token());
+    }
+    whole(what, pages.gathered())
+}
+
+async fn databases(aws: &Connection, vpc: &str) -> Result<Vec<Resident>, CloudError> {
+    let what = "DescribeDBInstances";
+    let mut pages = Pages::default();
+    while let Some(token) = pages.wanted() {
+        let request = aws.rds.describe_db_instances().max_records(100).set_marker(token);
+        let page = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
+        let here = page.db_instances().iter().filter(|database| {
+            database.db_subnet_group().and_then(|group| group.vpc_id()).is_none_or(|found| found == vpc)
+        });
+        let items = here.map(|database| Resident {
+            id: database.db_instance_identifier().unwrap_or("a database").to_owned(),
+            tags: of_rds(database.tag_list()),
+        });
+        pages.add(items, page.marker());
+    }
+    whole(what, pages.gathered())
+}
+
+/// What the network has.
+pub async fn survey_network(aws: &Connection, wanted: &Wanted) -> Result<Found, CloudError> {
+    let (subnets, groups, image, offered) = tokio::join!(
+        Box::pin(subnets(aws, &wanted.vpc)),
+        Box::pin(groups(aws, &wanted.vpc)),
+        Box::pin(image(aws, &wanted.ami)),
+        Box::pin(offered(aws, &wanted.kinds))
+    );
+    Ok(Found { subnets: subnets?, groups: groups?, image: image?, offered: offered? })
+}
+
+async fn subnets(aws: &Connection, vpc: &str) -> Result<Vec<Subnet>, CloudError> {
+    let what = "DescribeSubnets";
+    let mut pages = Pages::default();
+    while let Some(token) = pages.wanted() {
+        let request = aws.ec2.describe_subnets().filters(filter("vpc-id", [vpc])).set_next_token(token);
+        let page = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
+        let items = page.subnets().iter().filter_map(|subnet| {
+            Some(Subnet {
+                id: subnet.subnet_id()?.to_owned(),
+                zone: subnet.availability_zone()?.to_owned(),
+                free: subnet.available_ip_address_count().and_then(|free| free.try_into().ok()).unwrap_or_default(),
+                tags: of_ec2(subnet.tags()),
+            })
+        });
+        pages.add(items, page.next_token());
+    }
+    whole(what, pages.gathered())
+}
+
+async fn groups(aws: &Connection, vpc: &str) -> Result<Vec<Group>, CloudError> {
+    let what = "DescribeSecurityGroups";
+    let mut pages = Pages::default();
+    while let Some(token) = pages.wanted() {
+        let request = aws.ec2.describe_security_groups().filters(filter("vpc-id", [vpc])).max_results(PAGE);
+        let page = request.set_next_token(token).send().await.map_err(|error| told(Verb::Read, what, &error))?;
+        let groups = page.security_groups().iter();
+        let items =
+            groups.filter_map(|group| Some(Group { id: group.group_id()?.to_owned(), tags: of_ec2(group.tags()) }));
+        pages.add(items, page.next_token());
+    }
+    whole(what, pages.gathered())
+}
+
+async fn image(aws: &Connection, ami: &str) -> Result<Option<Image>, CloudError> {
+    let found = match aws.ec2.describe_images().image_ids(ami).send().await {
+        Ok(found) => found,
+        Err(error) if code(&error).is_some_and(|code| code.starts_with("InvalidAMIID")) => return Ok(None),
+        Err(error) => return Err(told(Verb::Read, "DescribeImages", &error)),
+    };
+    Ok(found.images().first().map(|image| Image {
+        root_device: image.root_device_name().unwrap_or("/dev/xvda").to_owned(),
+        is_available: image.state().is_none_or(|state| state.as_str() == "available"),
+    }))
+}
+
+async fn offered(aws: &Connection, kinds: &[String]) -> Result<Vec<Placement>, CloudError> {
+    let what = "DescribeInstanceTypeOfferings";
+    let mut pages = Pages::default();
+    while let Some(token) = pages.wanted() {
+        let request = aws
+            .ec2
+            .describe_instance_type_offerings()
+            .location_type(LocationType::AvailabilityZone)
+            .filters(filter("instance-type", kinds))
+            .set_next_token(token);
+        let page = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
+        let items = page.instance_type_offerings().iter().filter_map(|offer| {
+            Some(Placement { zone: offer.location()?.to_owned(), kind: offer.instance_type()?.as_str().to_owned() })
+        });
+        pages.add(items, page.next_token());
+    }
+    whole(what, pages.gathered())
+}

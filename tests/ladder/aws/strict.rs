@@ -1,0 +1,212 @@
+//! What moto is too lenient about: client tokens, limits on calls, lost answers, and errors on demand.
+//!
+//! Client tokens are as the EC2 user guide has them ("Ensuring idempotency in Amazon EC2 API requests"): the same question
+//! gets the same answer, another one under the same token `IdempotentParameterMismatch`, and one about an instance that was
+//! terminated `IdempotentInstanceTerminated`.
+//!
+//! Guarantees: every call is counted by its action; what it does not know goes to moto unchanged.
+//! Must not know: who calls.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+
+/// What happens to a call.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// Nothing is done, and this is the answer.
+    Refused(&'static str, u16),
+    /// It is done, and the answer is lost.
+    Lost,
+    /// Nothing is done, and no answer comes.
+    Dropped,
+    /// It is done; the answer is an HTML page with 500.
+    Html,
+}
+
+#[derive(Default)]
+struct Book {
+    faults: HashMap<String, VecDeque<Fault>>,
+    counts: BTreeMap<String, usize>,
+    /// By token: what was asked, and what was answered.
+    asked: HashMap<String, (BTreeMap<String, String>, Bytes)>,
+    terminated: HashSet<String>,
+}
+
+#[derive(Clone)]
+struct Layer {
+    moto: String,
+    client: reqwest::Client,
+    book: Arc<Mutex<Book>>,
+}
+
+/// The layer.
+pub struct Strict {
+    pub url: String,
+    book: Arc<Mutex<Book>>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Strict {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Strict {
+    /// Stands before a moto.
+    pub async fn before(moto: &str) -> Self {
+        let book = Arc::new(Mutex::new(Book::default()));
+        let layer = Layer { moto: moto.to_owned(), client: reqwest::Client::new(), book: Arc::clone(&book) };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(answer).with_state(layer);
+        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, book, serving }
+    }
+
+    /// The next call of that action meets this.
+    pub fn next(&self, action: &str, fault: Fault) {
+        self.book.lock().unwrap().faults.entry(action.to_owned()).or_default().push_back(fault);
+    }
+
+    /// How often each action was called so far.
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        self.book.lock().unwrap().counts.clone()
+    }
+
+    /// How often an action was called so far.
+    pub fn count(&self, action: &str) -> usize {
+        self.counts().get(action).copied().unwrap_or_default()
+    }
+}
+
+async fn answer(State(layer): State<Layer>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 10 << 20).await.unwrap();
+    let form: BTreeMap<String, String> = url::form_urlencoded::parse(&body).into_owned().collect();
+    let Some(action) = form.get("Action").cloned() else {
+        return layer.pass_on(&head.method, head.uri.path(), &head.headers, body).await;
+    };
+    let fault = {
+        let mut book = layer.book.lock().unwrap();
+        *book.counts.entry(action.clone()).or_default() += 1;
+        book.faults.get_mut(&action).and_then(VecDeque::pop_front)
+    };
+    match fault {
+        Some(Fault::Refused(code, status)) => refusal(code, status),
+        Some(Fault::Dropped) => broken(),
+        Some(Fault::Lost) => {
+            layer.act(&action, &form, &head, body).await;
+            broken()
+        }
+        Some(Fault::Html) => {
+            layer.act(&action, &form, &head, body).await;
+            (StatusCode::INTERNAL_SERVER_ERROR, "<html><body>Internal Server Error</body></html>").into_response()
+        }
+        None => layer.act(&action, &form, &head, body).await,
+    }
+}
+
+impl Layer {
+    async fn act(
+        &self,
+        action: &str,
+        form: &BTreeMap<String, String>,
+        head: &http::request::Parts,
+        body: Bytes,
+    ) -> Response {
+        let token = form.get("ClientToken").filter(|_| action == "RunInstances");
+        if let Some(token) = token
+            && let Some(known) = self.known(token, form)
+        {
+            return known;
+        }
+        let body = self.by_token(action, form).unwrap_or(body);
+        let answer = self.pass_on(&head.method, head.uri.path(), &head.headers, body).await;
+        let (parts, text) = answer.into_parts();
+        let text = axum::body::to_bytes(text, 10 << 20).await.unwrap();
+        let mut book = self.book.lock().unwrap();
+        if parts.status.is_success() {
+            if let Some(token) = token {
+                book.asked.insert(token.clone(), (asked(form), text.clone()));
+            }
+            if action == "TerminateInstances" {
+                let ids = form.iter().filter(|(key, _)| key.starts_with("InstanceId."));
+                book.terminated.extend(ids.map(|(_, id)| id.clone()));
+            }
+        }
+        drop(book);
+        Response::from_parts(parts, Body::from(text))
+    }
+
+    /// The answer to a question under a token that is known.
+    fn known(&self, token: &str, form: &BTreeMap<String, String>) -> Option<Response> {
+        let book = self.book.lock().unwrap();
+        let (before, text) = book.asked.get(token)?;
+        if *before != asked(form) {
+            return Some(refusal("IdempotentParameterMismatch", 400));
+        }
+        if book.terminated.iter().any(|id| String::from_utf8_lossy(text).contains(id.as_str())) {
+            return Some(refusal("IdempotentInstanceTerminated", 400));
+        }
+        Some((StatusCode::OK, [("content-type", "text/xml")], text.clone()).into_response())
+    }
+
+    /// moto cannot look for a token: the question for what came of one, as one for that instance.
+    fn by_token(&self, action: &str, form: &BTreeMap<String, String>) -> Option<Bytes> {
+        let name = form.get("Filter.1.Name").filter(|_| action == "DescribeInstances")?;
+        let token = form.get("Filter.1.Value.1").filter(|_| name == "client-token")?;
+        let book = self.book.lock().unwrap();
+        let text = book.asked.get(token).map(|(_, text)| String::from_utf8_lossy(text).into_owned());
+        let id = text.as_deref().and_then(|text| text.split_once("<instanceId>")?.1.split_once('<'));
+        let mut question = url::form_urlencoded::Serializer::new(String::new());
+        question.append_pair("Action", action).append_pair("Version", "2016-11-15");
+        // Nothing came of it: an instance that there is not.
+        question.append_pair("InstanceId.1", id.map_or("i-00000000000000000", |(id, _)| id));
+        Some(question.finish().into())
+    }
+
+    async fn pass_on(&self, method: &http::Method, path: &str, headers: &HeaderMap, body: Bytes) -> Response {
+        let mut request = self.client.request(method.clone(), format!("{}{path}", self.moto)).body(body);
+        for (name, value) in headers {
+            if name != "host" && name != "content-length" {
+                request = request.header(name, value);
+            }
+        }
+        // moto tells services apart by what the request was signed for.
+        let answer = request.send().await.unwrap();
+        let status = StatusCode::from_u16(answer.status().as_u16()).unwrap();
+        let kind = answer.headers().get("content-type").cloned();
+        let mut response = (status, answer.bytes().await.unwrap()).into_response();
+        if let Some(kind) = kind {
+            response.headers_mut().insert("content-type", kind);
+        }
+        response
+    }
+}
+
+/// What a question asks for, whoever asks and when.
+fn asked(form: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    form.clone()
+}
+
+/// An error as EC2 words it; RDS's has the same elements in another order, which the SDK does not mind.
+fn refusal(code: &str, status: u16) -> Response {
+    let text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Errors><Error><Code>{code}</Code>\
+         <Message>as a test has asked for</Message></Error></Errors><RequestID>0</RequestID></Response>"
+    );
+    (StatusCode::from_u16(status).unwrap(), [("content-type", "text/xml")], text).into_response()
+}
+
+/// An answer that breaks off before its first byte.
+fn broken() -> Response {
+    let nothing = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("the connection is lost")) });
+    Response::new(Body::from_stream(nothing))
+}
