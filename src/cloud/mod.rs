@@ -6,7 +6,9 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+pub(crate) mod fault;
 pub mod local;
+pub(crate) mod session;
 
 use async_trait::async_trait;
 

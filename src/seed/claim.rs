@@ -39,8 +39,8 @@ pub fn welcome_seed(seed_role: &str, extensions: &[String]) -> Sql {
     Sql::all(all)
 }
 
-/// Writes a golden's marker. Readable by everybody, so that a dump made by the application's role works.
-pub fn mark_golden(marker: &Marker) -> Sql {
+/// Writes a marker where there is none. Readable by everybody, so that a dump made by the application's role works.
+pub fn mark(marker: &Marker) -> Sql {
     Sql::all([
         Sql::new("CREATE SCHEMA kagero"),
         Sql::new("CREATE TABLE kagero.owner (marker text NOT NULL)"),
@@ -58,14 +58,22 @@ pub fn settle() -> Sql {
 /// Makes a clone the environment's: marker, ownership, rights on what is there and on what migrations will
 /// add. Doing it again changes nothing.
 pub fn hand_over(marker: &Marker, seed_role: &str, roles: &RoleNames) -> Sql {
+    let mig = ident(&roles.migration);
+    Sql::all([
+        Sql::new(format!("UPDATE kagero.owner SET marker = {}", literal(&marker.to_text()))),
+        Sql::new(hand_over_schemas(seed_role, roles)),
+        Sql::new(format!("REASSIGN OWNED BY {} TO {mig}", ident(seed_role))),
+        rights(roles),
+    ])
+}
+
+/// The application's rights on what the migration role owns, and will own.
+pub fn rights(roles: &RoleNames) -> Sql {
     let (app, mig) = (ident(&roles.application), ident(&roles.migration));
     let future = |rights: &str, kind: &str| {
         Sql::new(format!("ALTER DEFAULT PRIVILEGES FOR ROLE {mig} GRANT {rights} ON {kind} TO {app}"))
     };
     Sql::all([
-        Sql::new(format!("UPDATE kagero.owner SET marker = {}", literal(&marker.to_text()))),
-        Sql::new(hand_over_schemas(seed_role, roles)),
-        Sql::new(format!("REASSIGN OWNED BY {} TO {mig}", ident(seed_role))),
         Sql::new(grant_existing(roles)),
         future("USAGE", "SCHEMAS"),
         future("SELECT, INSERT, UPDATE, DELETE", "TABLES"),

@@ -11,6 +11,7 @@ pub mod golden;
 pub mod load;
 pub mod marker;
 pub mod name;
+pub mod restored;
 pub mod role;
 pub mod scram;
 pub mod script;

@@ -23,6 +23,7 @@ pub struct Connection {
     pub(super) sts: aws_sdk_sts::Client,
     pub(super) iam: aws_sdk_iam::Client,
     pub(super) rds: aws_sdk_rds::Client,
+    pub(super) secrets: aws_sdk_secretsmanager::Client,
 }
 
 impl Connection {
@@ -44,6 +45,7 @@ impl Connection {
             sts: aws_sdk_sts::Client::new(&settings),
             iam: aws_sdk_iam::Client::new(&settings),
             rds: aws_sdk_rds::Client::new(&settings),
+            secrets: aws_sdk_secretsmanager::Client::new(&settings),
         }
     }
 }

@@ -22,6 +22,8 @@ pub const NAME: &str = "Name";
 pub const ROLE: &str = "kagero:role";
 /// The number of a slot (infra/network.yaml).
 pub const SLOT: &str = "kagero:slot";
+/// Whether a snapshot was masked and verified (infra/golden.yaml).
+pub const SANITIZED: &str = "kagero:sanitized";
 
 /// All tags that something is born with.
 pub fn written(tags: &Tags, name: &str) -> Vec<(&'static str, String)> {

@@ -6,7 +6,6 @@
 //! Must not know: plans, the store, GitHub.
 
 mod cluster;
-mod fault;
 mod golden;
 mod postgres;
 mod server;
@@ -15,6 +14,7 @@ mod tasks;
 
 use async_trait::async_trait;
 
+use crate::cloud::fault;
 use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::DatabaseId;

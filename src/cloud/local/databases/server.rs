@@ -5,21 +5,18 @@
 //! Must not know: what is done there.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex;
 
-use crate::cloud::{CloudError, DatabaseAccess};
+use crate::cloud::{CloudError, DatabaseAccess, session};
 use crate::domain::id::InstallId;
 use crate::domain::observed::Location;
 use crate::domain::owned::name_prefix;
-use crate::domain::server_address::{ServerAddress, Tls, TlsMode, bracketed};
+use crate::domain::server_address::{ServerAddress, Tls, bracketed};
 use crate::seed::name::RoleNames;
 use crate::seed::scram;
-use crate::seed::sql::Sql;
 use crate::seed::tools::{CLIENT_PROGRAMS, RunAs, Tools};
 
 use super::cluster::{Cluster, ClusterConfig, Durability, Running};
@@ -30,8 +27,6 @@ pub const PRIVATE_NETWORK: &str = "private";
 
 /// The database that administration is done from.
 const MAINTENANCE: &str = "postgres";
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which server.
 #[derive(Debug, Clone)]
@@ -150,12 +145,12 @@ impl Server {
         match &self.kind {
             Kind::External { address, .. } => {
                 let database = database.unwrap_or(&address.database);
-                open(external_options(address, database)).await.map_err(|error| fault::sql(&what, &error))
+                session::open(session::options(address, database)).await.map_err(|error| fault::sql(&what, &error))
             }
             Kind::Private { admin, .. } => {
                 let options = |running: &Running| self.private_options(running, admin, database.unwrap_or(MAINTENANCE));
-                match open(options(&self.running(Trust::Memory).await?)).await {
-                    Err(sqlx::Error::Io(_)) => open(options(&self.running(Trust::Nothing).await?))
+                match session::open(options(&self.running(Trust::Memory).await?)).await {
+                    Err(sqlx::Error::Io(_)) => session::open(options(&self.running(Trust::Nothing).await?))
                         .await
                         .map_err(|error| fault::sql(&what, &error)),
                     other => other.map_err(|error| fault::sql(&what, &error)),
@@ -190,8 +185,8 @@ impl Server {
         let now = cluster.ensure_running().await?;
         let what = "shut the private PostgreSQL's own databases";
         let options = self.private_options(&now, admin, MAINTENANCE);
-        let mut connection = open(options).await.map_err(|error| fault::sql(what, &error))?;
-        run(&mut connection, what, crate::seed::database::shut_own_databases()).await?;
+        let mut connection = session::open(options).await.map_err(|error| fault::sql(what, &error))?;
+        session::run(&mut connection, what, crate::seed::database::shut_own_databases()).await?;
         *memory = Some(now.clone());
         Ok(now)
     }
@@ -270,44 +265,4 @@ impl Server {
 enum Trust {
     Memory,
     Nothing,
-}
-
-/// From the parts of an address only; nothing of it is passed on as text.
-fn external_options(address: &ServerAddress, database: &str) -> PgConnectOptions {
-    let mut options = PgConnectOptions::new_without_pgpass()
-        .host(&address.host)
-        .port(address.port)
-        .username(&address.user)
-        .database(database)
-        .ssl_mode(match address.tls.mode {
-            TlsMode::Disable => PgSslMode::Disable,
-            TlsMode::Prefer => PgSslMode::Prefer,
-            TlsMode::Require => PgSslMode::Require,
-            TlsMode::VerifyCa => PgSslMode::VerifyCa,
-            TlsMode::VerifyFull => PgSslMode::VerifyFull,
-        });
-    if let Some(password) = &address.password {
-        options = options.password(password.expose_secret());
-    }
-    if let Some(certificate) = &address.tls.root_certificate {
-        options = options.ssl_root_cert(certificate);
-    }
-    options
-}
-
-async fn open(options: PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    // Statements would otherwise be logged, with the verifiers in them.
-    let options = options.application_name("kagero").disable_statement_logging();
-    let connecting = PgConnection::connect_with(&options);
-    tokio::time::timeout(CONNECT_TIMEOUT, connecting)
-        .await
-        .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut))))
-}
-
-/// Runs a statement for its effect.
-pub async fn run(connection: &mut PgConnection, what: &str, sql: Sql) -> Result<(), CloudError> {
-    match sqlx::raw_sql(sql.safe()).execute(connection).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(fault::sql(what, &error)),
-    }
 }

@@ -13,10 +13,11 @@ use crate::seed::marker::{Marker, Sign, Stage};
 use crate::seed::name::DatabaseName;
 use crate::seed::role;
 
-use super::super::{fault, server};
+use super::super::fault;
 use super::list::{find_one, find_roles};
 use super::prepare::{may_be_claimed, read_inner_marker};
 use super::{Inner, lock};
+use crate::cloud::session;
 
 impl Inner {
     /// Drops a database and its roles.
@@ -33,14 +34,14 @@ impl Inner {
                 return Err(refused(&what, "its owner role does not carry this environment's marker"));
             }
             if !found.allows_connections {
-                server::run(&mut admin, &what, database::open(name.as_str())).await?;
+                session::run(&mut admin, &what, database::open(name.as_str())).await?;
             }
             let mut inside = self.server.enter(name.as_str()).await?;
             let marker = read_inner_marker(&mut inside, &what).await;
             let closed = sqlx::Connection::close(inside).await;
             let proven = may_be_claimed(marker.as_ref().ok().and_then(Option::as_ref), &mine, self.server.install());
             if !proven && !found.allows_connections {
-                server::run(&mut admin, &what, database::close(name.as_str())).await?;
+                session::run(&mut admin, &what, database::close(name.as_str())).await?;
             }
             marker?;
             closed.map_err(|error| fault::sql(&what, &error))?;
@@ -52,8 +53,8 @@ impl Inner {
                 return Err(fault::retry(&what, "another database has taken its name meanwhile"));
             }
             let sign = Sign { stage: Stage::Dropping, owner: mine.clone() };
-            server::run(&mut admin, &what, database::begin_drop(name.as_str(), &sign)).await?;
-            server::run(&mut admin, &what, database::drop(name.as_str())).await?;
+            session::run(&mut admin, &what, database::begin_drop(name.as_str(), &sign)).await?;
+            session::run(&mut admin, &what, database::drop(name.as_str())).await?;
         }
         let there = find_roles(&mut admin, &what, &name_prefix(self.server.install(), '_')).await?;
         let roles = name.roles();
@@ -68,7 +69,7 @@ impl Inner {
         if left.is_empty() {
             return Ok(());
         }
-        server::run(&mut admin, &what, role::drop_all(left)).await
+        session::run(&mut admin, &what, role::drop_all(left)).await
     }
 }
 

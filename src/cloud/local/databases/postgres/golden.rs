@@ -20,9 +20,10 @@ use crate::seed::name::{GoldenName, golden_role, seed_role};
 use crate::seed::role::{self, Presence};
 use crate::seed::scram;
 
-use super::super::{fault, server};
+use super::super::fault;
 use super::list::{find_one, find_roles};
 use super::{Inner, lock};
+use crate::cloud::session;
 
 /// A complete golden.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,11 +129,11 @@ impl Inner {
         let install = self.server.install();
         let (owner, seed) = (golden_role(install), seed_role(install));
         let loading = name.loading.as_str();
-        server::run(admin, what, database::create(loading, &owner, "template0", Strategy::Only)).await?;
-        server::run(admin, what, database::open(loading)).await?;
-        server::run(admin, what, database::admit_seed(loading, &seed)).await?;
+        session::run(admin, what, database::create(loading, &owner, "template0", Strategy::Only)).await?;
+        session::run(admin, what, database::open(loading)).await?;
+        session::run(admin, what, database::admit_seed(loading, &seed)).await?;
         let mut inside = self.server.enter(loading).await?;
-        server::run(&mut inside, what, claim::welcome_seed(&seed, &golden.extensions)).await?;
+        session::run(&mut inside, what, claim::welcome_seed(&seed, &golden.extensions)).await?;
         let endpoint = self.server.endpoint().await?;
         let (tools, run_as) = self.server.loaders().await?;
         let target = Target {
@@ -158,11 +159,11 @@ impl Inner {
             return Err(Filling::Failed(fault::seed(what, &error)));
         }
         let marker = Marker::Golden { install: install.clone(), seed: Some(golden.name.clone()) };
-        server::run(&mut inside, what, claim::mark_golden(&marker)).await?;
-        server::run(&mut inside, what, claim::settle()).await?;
+        session::run(&mut inside, what, claim::mark(&marker)).await?;
+        session::run(&mut inside, what, claim::settle()).await?;
         inside.close().await.map_err(|error| fault::sql(what, &error))?;
-        server::run(admin, what, database::close(loading)).await?;
-        server::run(admin, what, database::evict(loading)).await?;
+        session::run(admin, what, database::close(loading)).await?;
+        session::run(admin, what, database::evict(loading)).await?;
         let sign = Sign { stage: Stage::Ready, owner: self.birth_marker() };
         let complete = database::complete_golden(loading, &name.complete, &seed, &sign);
         // A session that was told to end may take a moment to do so.
@@ -216,7 +217,7 @@ impl Inner {
         }
         let [golden, seed] = &names;
         let make = role::make_for_goldens((golden, presence[0]), (seed, presence[1]), &marker, self.server.secret());
-        server::run(admin, what, make).await
+        session::run(admin, what, make).await
     }
 
     /// Drops what an earlier loading left; it was born as a golden of ours, or it is not touched.
@@ -229,8 +230,8 @@ impl Inner {
             ));
         }
         self.allowed(what)?;
-        server::run(admin, what, database::close(loading)).await?;
-        server::run(admin, what, database::drop(loading)).await
+        session::run(admin, what, database::close(loading)).await?;
+        session::run(admin, what, database::drop(loading)).await
     }
 
     /// What the role says that owns all goldens.

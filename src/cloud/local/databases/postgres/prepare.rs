@@ -24,10 +24,11 @@ use crate::seed::marker::{Marker, Sign, Stage};
 use crate::seed::name::{DatabaseName, seed_role};
 use crate::seed::role::{self, Presence};
 
-use super::super::{fault, server};
+use super::super::fault;
 use super::golden::GoldenDatabase;
 use super::list::{Found, find_one, find_roles};
 use super::{Inner, lock};
+use crate::cloud::session;
 
 /// Pauses before another try, where the server was down, busy or the template in use.
 const PAUSES: [Duration; 5] = [
@@ -100,18 +101,18 @@ impl Inner {
             let golden = self.ensure_golden(&mut admin, golden).await?;
             self.clone_golden(&mut admin, what, &roles.owner, name, &golden).await?;
         }
-        server::run(&mut admin, what, database::open(name.as_str())).await?;
+        session::run(&mut admin, what, database::open(name.as_str())).await?;
         let mut inside = self.server.enter(name.as_str()).await?;
         let marker = read_inner_marker(&mut inside, what).await?;
         if !may_be_claimed(marker.as_ref(), &mine, self.server.install()) {
             return Err(fault::denied(what, "the marker inside is someone else's: remove the database by hand"));
         }
         let seed_role = seed_role(self.server.install());
-        server::run(&mut inside, what, claim::hand_over(&mine, &seed_role, &roles)).await?;
+        session::run(&mut inside, what, claim::hand_over(&mine, &seed_role, &roles)).await?;
         sqlx::Connection::close(inside).await.map_err(|error| fault::sql(what, &error))?;
         self.check_isolation(&mut admin, what, name).await?;
         let sign = Sign { stage: Stage::Ready, owner: mine };
-        server::run(&mut admin, what, database::admit(name.as_str(), &roles, &sign)).await
+        session::run(&mut admin, what, database::admit(name.as_str(), &roles, &sign)).await
     }
 
     async fn make_roles(
@@ -139,7 +140,7 @@ impl Inner {
             }
         }
         let make = role::make(&roles, presence, mine, self.server.secret(), self.limits);
-        server::run(admin, what, make).await?;
+        session::run(admin, what, make).await?;
         Ok(roles)
     }
 
@@ -164,7 +165,7 @@ impl Inner {
             match sqlx::raw_sql(create.safe()).execute(&mut *admin).await {
                 Ok(_) => return Ok(()),
                 Err(error) if fault::has_code(&error, "55006") => {
-                    server::run(admin, what, database::evict(&golden.name)).await?;
+                    session::run(admin, what, database::evict(&golden.name)).await?;
                 }
                 Err(error) => return Err(fault::sql(what, &error)),
             }

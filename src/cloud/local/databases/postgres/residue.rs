@@ -17,11 +17,12 @@ use crate::seed::database;
 use crate::seed::marker::Marker;
 use crate::seed::name::{GoldenName, golden_role};
 
-use super::super::{fault, golden, server};
+use super::super::{fault, golden};
 use super::list::{Found, find_databases, find_one};
 use super::lock::Busy;
 use super::prepare::read_inner_marker;
 use super::{ID_PREFIX, Inner, lock};
+use crate::cloud::session;
 
 /// What the name of a golden ends with while it is loaded.
 const LOADING: &str = "_loading";
@@ -89,11 +90,11 @@ impl Inner {
             if found.stage().is_none() {
                 return Err(refused(what, "its comment is not one of a golden of ours"));
             }
-            server::run(admin, what, database::open(name)).await?;
+            session::run(admin, what, database::open(name)).await?;
             let mut inside = self.server.enter(name).await?;
             let marker = read_inner_marker(&mut inside, what).await;
             let closed = inside.close().await;
-            server::run(admin, what, database::close(name)).await?;
+            session::run(admin, what, database::close(name)).await?;
             closed.map_err(|error| fault::sql(what, &error))?;
             let ours = self.server.install();
             if !matches!(marker?, Some(Marker::Golden { install, seed: Some(_) }) if install == *ours) {
@@ -102,9 +103,9 @@ impl Inner {
             if find_one(admin, what, name).await?.is_none_or(|now| now.oid != found.oid) {
                 return Err(fault::retry(what, "another database has taken its name meanwhile"));
             }
-            server::run(admin, what, database::no_template(name)).await?;
+            session::run(admin, what, database::no_template(name)).await?;
         }
-        server::run(admin, what, database::drop(name)).await
+        session::run(admin, what, database::drop(name)).await
     }
 }
 

@@ -1,0 +1,119 @@
+//! Statements inside a server that was restored from a snapshot, before anybody of the environment may enter.
+//!
+//! A snapshot brings everything that its source had: logins with their passwords, rights of PUBLIC, owners. All of it is
+//! settled in one transaction, so that a crash leaves either nothing of it or all.
+//!
+//! Guarantees: afterwards nobody can log in but the administrator, the service's own roles and the environment's two; what
+//! the snapshot holds belongs to the migration role, the databases to nobody who can log in; only the environment's roles
+//! may enter, and only its database.
+//! Must not know: how the server came to be.
+
+use super::claim;
+use super::database;
+use super::marker::{Marker, Sign};
+use super::name::RoleNames;
+use super::sql::{Sql, ident, literal};
+
+/// Held by whoever settles a server, so that it is done once.
+pub fn lock() -> Sql {
+    Sql::new("SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext('kagero: restored'))")
+}
+
+/// The comment on a database.
+pub fn read_sign(database: &str) -> Sql {
+    Sql::new(format!(
+        "SELECT pg_catalog.shobj_description(oid, 'pg_database') FROM pg_catalog.pg_database WHERE datname = {}",
+        literal(database)
+    ))
+}
+
+/// Everything after the roles were made: takes over what the snapshot brought and lets the environment in.
+pub fn settle(database: &str, admin: &str, roles: &RoleNames, marker: &Marker, sign: &Sign) -> Sql {
+    Sql::all([
+        lock_out(admin, roles),
+        shut_public(),
+        join_owner(database),
+        Sql::new(format!("ALTER SCHEMA public OWNER TO {}", ident(&roles.migration))),
+        Sql::new("REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
+        Sql::new(format!("ALTER DATABASE {} OWNER TO {}", ident(database), ident(&roles.owner))),
+        take_over(admin, roles),
+        claim::rights(roles),
+        claim::mark(marker),
+        database::admit(database, roles, sign),
+    ])
+}
+
+/// Only a member of a database's owner may give it, and its schema `public`, to another.
+fn join_owner(database: &str) -> Sql {
+    let database = literal(database);
+    Sql::new(format!(
+        "DO $kagero$
+DECLARE
+  name CONSTANT text := (SELECT r.rolname FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba
+    WHERE d.datname = {database});
+BEGIN
+  IF NOT pg_catalog.pg_has_role(name, 'USAGE') THEN
+    EXECUTE pg_catalog.format('GRANT %I TO CURRENT_USER', name);
+  END IF;
+END
+$kagero$"
+    ))
+}
+
+/// Nobody whom the snapshot knew gets in any more: their passwords are the source's.
+fn lock_out(admin: &str, roles: &RoleNames) -> Sql {
+    let (admin, ours) = (literal(admin), roles.all().map(literal).join(", "));
+    // `rds…` and `pg_…` are the service's and the server's own; they cannot be changed.
+    Sql::new(format!(
+        "DO $kagero$
+DECLARE
+  name text;
+BEGIN
+  FOR name IN SELECT rolname FROM pg_catalog.pg_roles
+    WHERE rolcanlogin AND rolname <> {admin} AND rolname NOT IN ({ours})
+      AND rolname !~ '^(rds|pg_)' AND NOT rolsuper
+  LOOP EXECUTE pg_catalog.format('ALTER ROLE %I NOLOGIN PASSWORD NULL', name); END LOOP;
+END
+$kagero$"
+    ))
+}
+
+/// PUBLIC may enter no database that can be changed.
+fn shut_public() -> Sql {
+    Sql::new(
+        "DO $kagero$
+DECLARE
+  name text;
+BEGIN
+  FOR name IN SELECT d.datname FROM pg_catalog.pg_database d
+    WHERE d.datallowconn AND pg_catalog.pg_has_role(d.datdba, 'USAGE')
+  LOOP EXECUTE pg_catalog.format('REVOKE ALL ON DATABASE %I FROM PUBLIC', name); END LOOP;
+END
+$kagero$",
+    )
+}
+
+/// Whatever roles own something here, the migration role owns it then. REASSIGN takes databases too, so these are given back
+/// to the role that nobody can log in as.
+fn take_over(admin: &str, roles: &RoleNames) -> Sql {
+    let (admin, mig, owner) = (literal(admin), literal(&roles.migration), literal(&roles.owner));
+    Sql::new(format!(
+        "DO $kagero$
+DECLARE
+  name text;
+BEGIN
+  FOR name IN SELECT DISTINCT r.rolname FROM pg_catalog.pg_roles r
+    JOIN pg_catalog.pg_shdepend s ON s.refobjid = r.oid AND s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+    WHERE s.deptype = 'o' AND s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+      AND r.rolname <> {mig} AND r.rolname <> {owner} AND r.rolname !~ '^(rds|pg_)' AND NOT r.rolsuper
+  LOOP
+    IF name <> {admin} THEN EXECUTE pg_catalog.format('GRANT %I TO CURRENT_USER', name); END IF;
+    EXECUTE pg_catalog.format('REASSIGN OWNED BY %I TO %I', name, {mig});
+  END LOOP;
+  FOR name IN SELECT d.datname FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba
+    WHERE r.rolname = {mig}
+  LOOP EXECUTE pg_catalog.format('ALTER DATABASE %I OWNER TO %I', name, {owner}); END LOOP;
+END
+$kagero$"
+    ))
+}
