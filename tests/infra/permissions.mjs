@@ -1,0 +1,327 @@
+// Which calls the policies allow, and which not: a table, asked of an IAM simulator. Reads the resolved policies on standard
+// input and prints what is wrong, a line each. At the end every statement must have decided at least one row: one that never
+// does is either superfluous or untested.
+import { readFileSync } from "node:fs";
+import { runSimulation } from "@cloud-copilot/iam-simulate";
+
+const world = JSON.parse(readFileSync(0, "utf8"));
+const { account, region } = world;
+const key = `arn:aws:kms:${region}:${account}:key/Key@identity`;
+const decided = new Set();
+const wrong = [];
+let asked = 0;
+
+// A call names every resource that AWS would ask about; it goes through only if all of them do.
+async function verdict(principal, [action, ...resources]) {
+  for (const [resource, context = {}] of resources) {
+    const answer = await runSimulation(
+      {
+        identityPolicies: principal.policies,
+        permissionBoundaryPolicies: principal.boundary,
+        serviceControlPolicies: [],
+        resourceControlPolicies: [],
+        // Without the key's own policy no other one counts.
+        ...(resource === key ? { resourcePolicy: world.keyPolicy } : {}),
+        request: {
+          action,
+          principal: principal.arn,
+          resource: { accountId: account, resource },
+          contextVariables: { "aws:RequestedRegion": region, "aws:PrincipalAccount": account, ...context },
+        },
+      },
+      {},
+    );
+    asked += 1;
+    if (answer.resultType === "error") return `error: ${JSON.stringify(answer.errors)}`;
+    for (const result of answer.results ?? [answer.result]) {
+      const { identityAnalysis, permissionBoundaryAnalysis } = result.analysis;
+      for (const [analysis, allows] of [[identityAnalysis, answer.overallResult === "Allowed"], [permissionBoundaryAnalysis, false]]) {
+        for (const it of analysis?.denyStatements ?? []) decided.add(it.statement.sid() ?? it.explain.identifier);
+        if (allows) for (const it of analysis?.allowStatements ?? []) decided.add(it.statement.sid() ?? it.explain.identifier);
+      }
+      for (const key of result.ignoredContextKeys ?? []) {
+        if (!key.startsWith("aws:")) wrong.push(`${action} on ${resource}: AWS does not know ${key} there`);
+      }
+    }
+    if (answer.overallResult !== "Allowed") return answer.overallResult;
+  }
+  return "Allowed";
+}
+
+async function table(set, role, wanted, rows) {
+  for (const [what, call] of Object.entries(rows)) {
+    const found = await verdict(world[set][role], call);
+    if ((found === "Allowed") !== (wanted === "may")) wrong.push(`${role} (${set}) ${wanted}: ${what}: ${found}`);
+  }
+}
+
+const ec2 = (resource) => `arn:aws:ec2:${region}:${account}:${resource}`;
+const rds = (resource, where = region) => `arn:aws:rds:${where}:${account}:${resource}`;
+const secret = (name) => `arn:aws:secretsmanager:${region}:${account}:secret:${name}`;
+
+const tags = (kind, values) => Object.fromEntries(Object.entries(values).map(([name, value]) => [`aws:${kind}Tag/${name}`, value]));
+const born = tags("Request", { "kagero:managed": "true", "kagero:install": "demo", "kagero:uid": "0198c0ffee" });
+const ours = tags("Resource", { "kagero:managed": "true", "kagero:install": "demo", "kagero:uid": "0198c0ffee" });
+const theirs = { ...ours, "aws:ResourceTag/kagero:install": "other" };
+const copied = { ...ours, "aws:ResourceTag/kagero:infra": "controller" };
+const golden = tags("Resource", { "kagero:sanitized": "true", "kagero:install": "demo" });
+const raw = tags("Resource", { "kagero:install": "demo" });
+const without = (context, ...names) => Object.fromEntries(Object.entries(context).filter(([name]) => !names.includes(name)));
+
+// RunInstances, with what is changed of it.
+function launch({ instance = {}, drop = [], volume = {}, card = {}, subnet = "subnet/AppA@network", group = "security-group/AppGroup@network", slot = { "aws:ResourceTag/kagero:slot": "001", "aws:ResourceTag/kagero:install": "demo", "aws:ResourceTag/kagero:infra": "network" }, owner = "amazon", more = [] } = {}) {
+  const machine = {
+    ...born,
+    "ec2:MetadataHttpTokens": "required",
+    "ec2:MetadataHttpPutResponseHopLimit": "1",
+    "ec2:InstanceType": "t4g.small",
+    ...instance,
+  };
+  return [
+    "ec2:RunInstances",
+    [ec2("instance/*"), without(machine, ...drop)],
+    [ec2("volume/*"), { ...born, "ec2:Encrypted": "true", ...volume }],
+    [ec2("network-interface/*"), { ...born, "ec2:AssociatePublicIpAddress": "false", ...card }],
+    [ec2(subnet)],
+    [ec2(group)],
+    [ec2("security-group/sg-0123"), slot],
+    [`arn:aws:ec2:${region}::image/ami-0123`, { "ec2:Owner": owner }],
+    ...more,
+  ];
+}
+
+// RestoreDBInstanceFromDBSnapshot, with what is changed of it.
+function restore({ action = "rds:RestoreDBInstanceFromDBSnapshot", name = "kagero-demo-0198c0ffee-g1-a1", born: tagged = born, how = {}, from = rds("snapshot:kagero-golden-shop-20261127"), source = golden, group = "subgrp:kagero-demo" } = {}) {
+  return [
+    action,
+    [rds(`db:${name}`), { "rds:DatabaseClass": "db.t4g.micro", "rds:PubliclyAccessible": "false", ...tagged, ...how }],
+    [from, { ...tagged, ...source }],
+    [rds("pg:kagero-demo-postgres17"), tagged],
+    [rds(group), tagged],
+    [rds("og:default:postgres-17"), tagged],
+  ];
+}
+
+// RestoreDBClusterToPointInTime: the copy-on-write clone.
+const clone = ({ name = "kagero-demo-0198c0ffee-g1-a1", source = golden, from = "kagero-golden-shop" } = {}) => [
+  "rds:RestoreDBClusterToPointInTime",
+  [rds(`cluster:${name}`), born],
+  [rds(`cluster:${from}`), { ...born, ...source }],
+  [rds("subgrp:kagero-demo"), born],
+  [rds("cluster-pg:kagero-demo-aurora"), born],
+  [rds("og:default:aurora"), born],
+];
+
+const on = (action, resource, context) => [action, [resource, context]];
+const machine = ec2("instance/i-0123");
+const database = rds("db:kagero-demo-0198c0ffee-g1-a1");
+const cluster = rds("cluster:kagero-demo-0198c0ffee-g1-a1");
+const password = secret("rds!db-1234-abcd");
+const passwordOf = (name) => ({ "aws:ResourceTag/aws:rds:primaryDBInstanceArn": rds(`db:${name}`) });
+const own = secret("kagero/demo/environments/0198c0ffee-AbCdEf");
+
+await table("separate", "reader", "may", {
+  "list machines": on("ec2:DescribeInstances", "*"),
+  "list databases": on("rds:DescribeDBInstances", "*"),
+  "read quotas": on("servicequotas:ListServiceQuotas", "*"),
+});
+await table("separate", "reader", "may not", {
+  "launch": launch(),
+  "terminate": on("ec2:TerminateInstances", machine, ours),
+  "delete a database": on("rds:DeleteDBInstance", database, ours),
+  "read user data": on("ec2:DescribeInstanceAttribute", machine, ours),
+  "read a password": on("secretsmanager:GetSecretValue", own, ours),
+});
+
+await table("separate", "provisioner", "may", {
+  "launch a machine": launch(),
+  "launch one in the other zone, from its own image": launch({ subnet: "subnet/AppB@network", owner: account }),
+  "launch one with a masked volume": launch({ more: [[`arn:aws:ec2:${region}::snapshot/snap-0123`, golden]] }),
+  "tag it at birth": on("ec2:CreateTags", machine, { ...born, "ec2:CreateAction": "RunInstances" }),
+  "start it": on("ec2:StartInstances", machine, ours),
+  "stop it": on("ec2:StopInstances", machine, ours),
+  "give it the profile of machines": on("iam:PassRole", `arn:aws:iam::${account}:role/kagero-demo-machine`, { "iam:PassedToService": "ec2.amazonaws.com" }),
+  "restore a golden snapshot": restore(),
+  "restore a golden database to a point in time": restore({ action: "rds:RestoreDBInstanceToPointInTime", from: rds("db:kagero-golden-shop") }),
+  "clone a golden cluster": clone(),
+  "put an instance into the clone": ["rds:CreateDBInstance", [database, { ...born, "rds:DatabaseClass": "db.serverless" }], [cluster, { ...born, ...ours }], [rds("subgrp:kagero-demo"), born]],
+  "tag a database at birth": on("rds:AddTagsToResource", database, born),
+  "change its password": on("rds:ModifyDBInstance", database, ours),
+  "stop it at night": on("rds:StopDBInstance", database, ours),
+  "let RDS make its password": on("secretsmanager:CreateSecret", secret("rds!db-1234"), { "aws:CalledViaFirst": "rds.amazonaws.com" }),
+  "read its password": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-demo-0198c0ffee-g1-a1")),
+  "make a secret": on("secretsmanager:CreateSecret", own, born),
+  "read that secret": on("secretsmanager:GetSecretValue", own, ours),
+  "use the key": on("kms:GenerateDataKey", key),
+  "lend the key to RDS": on("kms:CreateGrant", key, { "kms:GrantIsForAWSResource": "true" }),
+});
+await table("separate", "provisioner", "may not", {
+  "launch without IMDSv2": launch({ instance: { "ec2:MetadataHttpTokens": "optional" } }),
+  "launch without saying anything about IMDSv2": launch({ drop: ["ec2:MetadataHttpTokens"] }),
+  "launch with a longer way to the metadata": launch({ instance: { "ec2:MetadataHttpPutResponseHopLimit": "2" } }),
+  "launch a large type": launch({ instance: { "ec2:InstanceType": "m7i.48xlarge" } }),
+  "launch without tags": launch({ drop: Object.keys(born) }),
+  "launch without an environment's uid": launch({ drop: ["aws:RequestTag/kagero:uid"] }),
+  "launch for another installation": launch({ instance: { "aws:RequestTag/kagero:install": "other" } }),
+  "launch unmanaged": launch({ instance: { "aws:RequestTag/kagero:managed": "false" } }),
+  "launch with an untagged volume": launch({ volume: { "aws:RequestTag/kagero:managed": "no" } }),
+  "launch with a plain volume": launch({ volume: { "ec2:Encrypted": "false" } }),
+  "launch with a public address": launch({ card: { "ec2:AssociatePublicIpAddress": "true" } }),
+  "launch into the subnets of controllers": launch({ subnet: "subnet/ControlA@network" }),
+  "launch into a foreign subnet": launch({ subnet: "subnet/subnet-production" }),
+  "launch with the group of controllers": launch({ group: "security-group/ControllerGroup@network" }),
+  "launch with the group of a slot of others": launch({ slot: { "aws:ResourceTag/kagero:slot": "001", "aws:ResourceTag/kagero:install": "other", "aws:ResourceTag/kagero:infra": "network" } }),
+  "launch with any other group": launch({ slot: { "aws:ResourceTag/kagero:install": "demo", "aws:ResourceTag/kagero:infra": "network" } }),
+  "launch from a stranger's image": launch({ owner: "999999999999" }),
+  "launch with a key pair": launch({ more: [[ec2("key-pair/admin")]] }),
+  "launch with an unmasked volume": launch({ more: [[`arn:aws:ec2:${region}::snapshot/snap-0123`, raw]] }),
+  "launch with the controller's profile": on("iam:PassRole", `arn:aws:iam::${account}:role/kagero-demo-controller`, { "iam:PassedToService": "ec2.amazonaws.com" }),
+  "launch with an administrator's profile": on("iam:PassRole", `arn:aws:iam::${account}:role/admin`, { "iam:PassedToService": "ec2.amazonaws.com" }),
+  "tag a machine that exists": on("ec2:CreateTags", machine, born),
+  "tag another kind of thing": on("ec2:CreateTags", ec2("vpc/vpc-production"), { ...born, "ec2:CreateAction": "RunInstances" }),
+  "take tags off": on("ec2:DeleteTags", machine, ours),
+  "stop a machine of others": on("ec2:StopInstances", machine, theirs),
+  "stop production": on("ec2:StopInstances", machine, { "aws:ResourceTag/env": "production" }),
+  "stop the controller, whatever its tags": on("ec2:StopInstances", machine, copied),
+  "terminate its own machine": on("ec2:TerminateInstances", machine, ours),
+  "unlock the metadata": on("ec2:ModifyInstanceMetadataOptions", machine, ours),
+  "switch termination protection": on("ec2:ModifyInstanceAttribute", machine, ours),
+  "open a group": on("ec2:AuthorizeSecurityGroupIngress", ec2("security-group/sg-0123"), raw),
+  "restore production's snapshot": restore({ from: rds("snapshot:production-2026-11-27"), source: {} }),
+  "restore an automated snapshot of production": restore({ from: rds("snapshot:rds:production-2026-11-27"), source: {} }),
+  "restore a golden snapshot that is not sanitized": restore({ source: raw }),
+  "restore the golden snapshot of others": restore({ source: { ...golden, "aws:ResourceTag/kagero:install": "other" } }),
+  "restore production to a point in time": restore({ action: "rds:RestoreDBInstanceToPointInTime", from: rds("db:production"), source: { "aws:ResourceTag/env": "production" } }),
+  "restore under another name": restore({ name: "shop" }),
+  "restore under a name of others": restore({ name: "kagero-other-0198c0ffee" }),
+  "restore without tags": restore({ born: {} }),
+  "restore for another installation": restore({ born: { ...born, "aws:RequestTag/kagero:install": "other" } }),
+  "restore a large class": restore({ how: { "rds:DatabaseClass": "db.r8g.48xlarge" } }),
+  "restore with a public address": restore({ how: { "rds:PubliclyAccessible": "true" } }),
+  "restore into other subnets": restore({ group: "subgrp:production" }),
+  "clone production": clone({ from: "production", source: {} }),
+  "clone under another name": clone({ name: "shop" }),
+  "put an instance into production's cluster": ["rds:CreateDBInstance", [database, born], [rds("cluster:production"), born]],
+  "tag a database that is ours already": on("rds:AddTagsToResource", database, { ...born, ...ours }),
+  "tag the store": on("rds:AddTagsToResource", rds("db:kagero-store-demo"), { ...born, "aws:ResourceTag/kagero:infra": "controller" }),
+  "tag a thing of the installation that has our name": on("rds:AddTagsToResource", database, { ...born, "aws:ResourceTag/kagero:infra": "golden" }),
+  "tag production": on("rds:AddTagsToResource", rds("db:production"), born),
+  "tag a secret anew": on("secretsmanager:TagResource", own, { ...born, ...ours }),
+  "tag a secret of the installation": on("secretsmanager:TagResource", own, { ...born, "aws:ResourceTag/kagero:infra": "controller" }),
+  "change production": on("rds:ModifyDBInstance", rds("db:production"), {}),
+  "change production, whatever its tags": on("rds:ModifyDBInstance", rds("db:production"), ours),
+  "change a database of others": on("rds:ModifyDBInstance", rds("db:kagero-other-1"), theirs),
+  "change what has our name and no tags": on("rds:ModifyDBInstance", database, {}),
+  "stop production's cluster": on("rds:StopDBCluster", rds("cluster:production"), ours),
+  "delete its own database": on("rds:DeleteDBInstance", database, ours),
+  "take a snapshot": ["rds:CreateDBSnapshot", [database, { ...born, ...ours }], [rds("snapshot:kagero-demo-last"), born]],
+  "delete a snapshot": on("rds:DeleteDBSnapshot", rds("snapshot:kagero-golden-shop-20261127"), golden),
+  "share a snapshot": on("rds:ModifyDBSnapshotAttribute", rds("snapshot:kagero-golden-shop-20261127"), golden),
+  "read production's password": on("secretsmanager:GetSecretValue", password, passwordOf("production")),
+  "read the store's password": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-store-demo")),
+  "read the password of a database of others": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-other-1")),
+  "read the controller's secrets": on("secretsmanager:GetSecretValue", secret("kagero/demo/webhook-AbCdEf"), {}),
+  "read a secret of others": on("secretsmanager:GetSecretValue", secret("kagero/other/environments/1-AbCdEf"), theirs),
+  "make a secret of RDS by itself": on("secretsmanager:CreateSecret", secret("rds!db-1234"), born),
+  "lend the key to a stranger": on("kms:CreateGrant", key, { "kms:GrantIsForAWSResource": "false" }),
+  "work in another Region": on("rds:StopDBInstance", database, { ...ours, "aws:RequestedRegion": "us-east-1" }),
+  "make a user": on("iam:CreateUser", `arn:aws:iam::${account}:user/kagero`),
+});
+
+await table("separate", "reaper", "may", {
+  "terminate our machine": on("ec2:TerminateInstances", machine, ours),
+  "delete a volume that was left": on("ec2:DeleteVolume", ec2("volume/vol-0123"), ours),
+  "delete our database": on("rds:DeleteDBInstance", database, ours),
+  "delete our clone": ["rds:DeleteDBCluster", [cluster, ours], [rds("cluster-snapshot:kagero-demo-0198c0ffee"), {}]],
+  "delete a secret": on("secretsmanager:DeleteSecret", own, ours),
+});
+await table("separate", "reaper", "may not", {
+  "terminate a machine without tags": on("ec2:TerminateInstances", machine, {}),
+  "terminate production": on("ec2:TerminateInstances", machine, { "aws:ResourceTag/env": "production" }),
+  "terminate a machine of others": on("ec2:TerminateInstances", machine, theirs),
+  "terminate what is only managed": on("ec2:TerminateInstances", machine, { "aws:ResourceTag/kagero:managed": "true" }),
+  "terminate the controller, whatever its tags": on("ec2:TerminateInstances", machine, copied),
+  "delete production": on("rds:DeleteDBInstance", rds("db:production"), { "aws:ResourceTag/env": "production" }),
+  "delete production with copied tags": on("rds:DeleteDBInstance", rds("db:production"), ours),
+  "delete what has our name and no tags": on("rds:DeleteDBInstance", database, {}),
+  "delete a database of others": on("rds:DeleteDBInstance", rds("db:kagero-other-1"), theirs),
+  "delete a database of others with our name": on("rds:DeleteDBInstance", rds("db:kagero-demo-two-1"), { ...theirs, "aws:ResourceTag/kagero:install": "demo-two" }),
+  "delete the store": on("rds:DeleteDBInstance", rds("db:kagero-store-demo"), copied),
+  "delete the golden database": on("rds:DeleteDBInstance", rds("db:kagero-golden-shop"), golden),
+  "delete the database being masked": on("rds:DeleteDBInstance", rds("db:kagero-quarantine-demo-1"), { "aws:ResourceTag/kagero:infra": "golden" }),
+  "delete ours in another Region": on("rds:DeleteDBInstance", rds("db:kagero-demo-1", "us-east-1"), { ...ours, "aws:RequestedRegion": "us-east-1" }),
+  "delete production's cluster": ["rds:DeleteDBCluster", [rds("cluster:production"), ours], [rds("cluster-snapshot:kagero-demo-1"), {}]],
+  "delete a snapshot": on("rds:DeleteDBSnapshot", rds("snapshot:kagero-golden-shop-20261127"), golden),
+  "delete a cluster's snapshot": on("rds:DeleteDBClusterSnapshot", rds("cluster-snapshot:kagero-demo-1"), ours),
+  "delete a volume's snapshot": on("ec2:DeleteSnapshot", `arn:aws:ec2:${region}::snapshot/snap-0123`, ours),
+  "take a last snapshot": ["rds:CreateDBSnapshot", [database, { ...born, ...ours }], [rds("snapshot:kagero-demo-last"), born]],
+  "switch deletion protection off": on("rds:ModifyDBInstance", database, ours),
+  "switch termination protection off": on("ec2:ModifyInstanceAttribute", machine, ours),
+  "make our tags": on("ec2:CreateTags", machine, born),
+  "make our tags as if at birth": on("ec2:CreateTags", machine, { ...born, "ec2:CreateAction": "RunInstances" }),
+  "tag a database": on("rds:AddTagsToResource", database, born),
+  "take tags off a database": on("rds:RemoveTagsFromResource", database, ours),
+  "launch": launch(),
+  "restore": restore(),
+  "read a secret": on("secretsmanager:GetSecretValue", own, ours),
+  "delete a secret of the installation": on("secretsmanager:DeleteSecret", secret("kagero/demo/webhook-AbCdEf"), ours),
+});
+
+const role = (name) => `arn:aws:iam::${account}:role/${name}`;
+await table("separate", "controller", "may", {
+  "take on the reader's role": on("sts:AssumeRole", role("kagero-demo-reader")),
+  "take on the reaper's role": on("sts:AssumeRole", role("kagero-demo-reaper")),
+  "fetch the release": on("s3:GetObject", "arn:aws:s3:::releases/kagero.tar.gz", { "aws:ResourceAccount": account }),
+  "read its configuration": on("ssm:GetParameter", `arn:aws:ssm:${region}:${account}:parameter/kagero/demo/kagero.toml`),
+  "read its secrets": on("secretsmanager:GetSecretValue", secret("kagero/demo/webhook-AbCdEf")),
+  "read the store's password": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-store-demo")),
+  "decrypt": on("kms:Decrypt", key),
+  "log": on("logs:PutLogEvents", `arn:aws:logs:${region}:${account}:log-group:/kagero/demo/controller:log-stream:i-0123`),
+  "count": on("cloudwatch:PutMetricData", "*", { "cloudwatch:namespace": "Kagero/demo" }),
+  "receive webhooks from the queue": on("sqs:ReceiveMessage", `arn:aws:sqs:${region}:${account}:kagero-demo-webhooks`),
+});
+await table("separate", "controller", "may not", {
+  "launch by itself": launch(),
+  "terminate by itself": on("ec2:TerminateInstances", machine, ours),
+  "take on an administrator's role": on("sts:AssumeRole", role("admin")),
+  "take on a role of others": on("sts:AssumeRole", role("kagero-other-reaper")),
+  "read a secret of others": on("secretsmanager:GetSecretValue", secret("kagero/other/webhook-AbCdEf")),
+  "read production's password": on("secretsmanager:GetSecretValue", password, passwordOf("production")),
+  "fetch from another bucket": on("s3:GetObject", "arn:aws:s3:::backups/production.dump"),
+  "write a release": on("s3:PutObject", "arn:aws:s3:::releases/kagero.tar.gz"),
+});
+
+await table("separate", "machine", "may", { "fetch the agent": on("s3:GetObject", "arn:aws:s3:::releases/agent/kagero") });
+await table("separate", "machine", "may not", {
+  "fetch anything else": on("s3:GetObject", "arn:aws:s3:::releases/kagero.toml"),
+  "look around": on("ec2:DescribeInstances", "*"),
+  "read a secret": on("secretsmanager:GetSecretValue", own, ours),
+});
+
+// With all rights in one role the boundary still stands.
+await table("together", "controller", "may", {
+  "launch a machine": launch(),
+  "restore a golden snapshot": restore(),
+  "terminate our machine": on("ec2:TerminateInstances", machine, ours),
+  "delete our database": on("rds:DeleteDBInstance", database, ours),
+});
+await table("together", "controller", "may not", {
+  "delete production with copied tags": on("rds:DeleteDBInstance", rds("db:production"), ours),
+  "delete the store, whatever its tags": on("rds:DeleteDBInstance", rds("db:kagero-demo-store"), copied),
+  "delete a snapshot": on("rds:DeleteDBSnapshot", rds("snapshot:kagero-golden-shop-20261127"), golden),
+  "tag what exists": on("ec2:CreateTags", machine, born),
+  "launch with any profile": on("iam:PassRole", role("kagero-demo-machine"), { "iam:PassedToService": "ec2.amazonaws.com" }),
+  "take on a role": on("sts:AssumeRole", role("kagero-demo-reaper")),
+});
+
+const statements = new Set();
+for (const it of Object.values(world.separate)) {
+  for (const { policy } of [...it.policies, ...it.boundary]) {
+    for (const { Sid } of policy.Statement) if (Sid && Sid !== "AtMost") statements.add(Sid);
+  }
+}
+for (const sid of statements) if (!decided.has(sid)) wrong.push(`no row of the table is decided by the statement ${sid}`);
+if (asked < 100) wrong.push(`only ${asked} questions were asked`);
+
+for (const line of new Set(wrong)) console.log(line);
+process.exitCode = wrong.length ? 1 : 0;
