@@ -278,7 +278,6 @@ await table("separate", "controller", "may", {
   "decrypt": on("kms:Decrypt", key),
   "log": on("logs:PutLogEvents", `arn:aws:logs:${region}:${account}:log-group:/kagero/demo/controller:log-stream:i-0123`),
   "count": on("cloudwatch:PutMetricData", "*", { "cloudwatch:namespace": "Kagero/demo" }),
-  "receive webhooks from the queue": on("sqs:ReceiveMessage", `arn:aws:sqs:${region}:${account}:kagero-demo-webhooks`),
 });
 await table("separate", "controller", "may not", {
   "launch by itself": launch(),
