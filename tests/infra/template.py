@@ -78,6 +78,11 @@ class Stack:
                 if "Export" in it:
                     self.exports[self.resolve(it["Export"]["Name"])] = self.outputs[key]
 
+    @staticmethod
+    def types(name):
+        """Every resource that the template can make, whatever its parameters say."""
+        return load(name)["Resources"].values()
+
     def of_type(self, kind):
         return {key: it["Properties"] for key, it in self.resources.items() if it["Type"] == kind}
 
@@ -111,6 +116,7 @@ class Stack:
         own_name = {
             "AWS::RDS::DBInstance": "DBInstanceIdentifier",
             "AWS::RDS::DBSubnetGroup": "DBSubnetGroupName",
+            "AWS::RDS::DBParameterGroup": "DBParameterGroupName",
             "AWS::IAM::Role": "RoleName",
         }.get(self.declared[name]["Type"])
         if own_name and own_name in self.declared[name]["Properties"]:
