@@ -17,7 +17,7 @@ async function verdict(principal, [action, ...resources]) {
     const answer = await runSimulation(
       {
         identityPolicies: principal.policies,
-        permissionBoundaryPolicies: principal.boundary,
+        ...(principal.boundary.length ? { permissionBoundaryPolicies: principal.boundary } : {}),
         serviceControlPolicies: [],
         resourceControlPolicies: [],
         // Without the key's own policy no other one counts.
@@ -313,8 +313,65 @@ await table("together", "controller", "may not", {
   "take on a role": on("sts:AssumeRole", role("kagero-demo-reaper")),
 });
 
+// The pipeline makes golden snapshots, and has a copy of production in its hands.
+const copy = rds("db:kagero-quarantine-demo-main");
+const made = rds("snapshot:kagero-golden-main-20261127020007");
+const marks = tags("Request", { "kagero:sanitized": "true", "kagero:install": "demo", "kagero:infra": "golden" });
+const quarantine = ({ name = copy, from = "production-1", group = "kagero-quarantine-demo-main" } = {}) => [
+  "rds:RestoreDBInstanceFromDBSnapshot",
+  [name, marks],
+  [rds(`snapshot:${from}`), marks],
+  [rds(`subgrp:${group}`), marks],
+  [rds("pg:kagero-demo-postgres17"), marks],
+  [rds("og:default:postgres-17"), marks],
+];
+const task = `arn:aws:ecs:${region}:${account}:task-definition/kagero-demo-golden-main:1`;
+const taskCluster = `arn:aws:ecs:${region}:${account}:cluster/kagero-demo-golden-main`;
+await table("golden", "golden-main", "may", {
+  "look for snapshots": on("rds:DescribeDBSnapshots", "*"),
+  "restore into quarantine": quarantine(),
+  "snapshot what is masked": ["rds:CreateDBSnapshot", [copy, marks], [made, marks]],
+  "mark it at birth": on("rds:AddTagsToResource", made, marks),
+  "remove the copy": on("rds:DeleteDBInstance", copy, { "aws:ResourceTag/kagero:infra": "golden" }),
+  "let RDS make its password": on("secretsmanager:CreateSecret", secret("rds!db-1234")),
+  "use the key": on("kms:GenerateDataKey", key),
+  "lend the key to RDS": on("kms:CreateGrant", key, { "kms:GrantIsForAWSResource": "true" }),
+  "start masking": on("ecs:RunTask", task, { "ecs:cluster": taskCluster }),
+  "see it end": on("ecs:DescribeTasks", `arn:aws:ecs:${region}:${account}:task/kagero-demo-golden-main/1`),
+  "give it its roles": on("iam:PassRole", role("kagero-demo-golden-main-masking"), { "iam:PassedToService": "ecs-tasks.amazonaws.com" }),
+  "hear it end": on("events:PutRule", `arn:aws:events:${region}:${account}:rule/StepFunctionsGetEventsForECSTaskRule`),
+  "log": on("logs:CreateLogDelivery", "*"),
+  "trace": on("xray:PutTraceSegments", "*"),
+});
+await table("golden", "golden-main", "may not", {
+  "restore beside environments": quarantine({ name: database }),
+  "restore into their subnets": quarantine({ group: "kagero-demo" }),
+  "restore another snapshot": quarantine({ from: "accounting-1" }),
+  "call an existing snapshot masked": on("rds:AddTagsToResource", made, { ...marks, "aws:ResourceTag/kagero:install": "demo" }),
+  "call production's snapshot masked": on("rds:AddTagsToResource", rds("snapshot:production-1"), marks),
+  "snapshot anything else": ["rds:CreateDBSnapshot", [rds("db:production"), marks], [made, marks]],
+  "snapshot under another name": ["rds:CreateDBSnapshot", [copy, marks], [rds("snapshot:production-2"), marks]],
+  "delete a snapshot": on("rds:DeleteDBSnapshot", made, golden),
+  "delete production": on("rds:DeleteDBInstance", rds("db:production")),
+  "delete an environment's database": on("rds:DeleteDBInstance", database, ours),
+  "change production": on("rds:ModifyDBInstance", rds("db:production")),
+  "run the task elsewhere": on("ecs:RunTask", task, { "ecs:cluster": `arn:aws:ecs:${region}:${account}:cluster/production` }),
+  "run another task": on("ecs:RunTask", `arn:aws:ecs:${region}:${account}:task-definition/admin:1`, { "ecs:cluster": taskCluster }),
+  "give the task other roles": on("iam:PassRole", role("admin"), { "iam:PassedToService": "ecs-tasks.amazonaws.com" }),
+  "read the password": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-quarantine-demo-main")),
+});
+await table("golden", "golden-main-masking", "may", {
+  "read the password of the copy": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-quarantine-demo-main")),
+  "decrypt it": on("kms:Decrypt", key),
+});
+await table("golden", "golden-main-masking", "may not", {
+  "read the password of the store": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-store-demo")),
+  "read the password of production": on("secretsmanager:GetSecretValue", password, passwordOf("production")),
+  "delete the copy": on("rds:DeleteDBInstance", copy),
+});
+
 const statements = new Set();
-for (const it of Object.values(world.separate)) {
+for (const it of [...Object.values(world.separate), world.golden["golden-main"], world.golden["golden-main-masking"]]) {
   for (const { policy } of [...it.policies, ...it.boundary]) {
     for (const { Sid } of policy.Statement) if (Sid && Sid !== "AtMost") statements.add(Sid);
   }

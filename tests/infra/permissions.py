@@ -16,6 +16,13 @@ def identity_stack(roles="separate", profile="fetch-agent", install="demo"):
     return Stack("identity", parameters, network.exports)
 
 
+def golden_stack():
+    network = Stack("network", {"Install": "demo"})
+    exports = {**network.exports, **identity_stack().exports, "kagero-demo-AlarmTopicArn": "topic"}
+    given = {"Install": "demo", "SourcePrefix": "production-", "Databases": "shop", "MaskImage": f"masks@sha256:{'0' * 64}"}
+    return Stack("golden", given, exports)
+
+
 def principals(identity):
     managed = {
         identity._arn(key): (it["ManagedPolicyName"], it["PolicyDocument"])
@@ -28,7 +35,7 @@ def principals(identity):
         found[role["RoleName"].removeprefix(f"kagero-{identity.parameters['Install']}-")] = {
             "arn": f"arn:aws:iam::{ACCOUNT}:role/{role['RoleName']}",
             "policies": [{"name": name, "policy": policy} for name, policy in policies],
-            "boundary": [{"name": "boundary", "policy": managed[role["PermissionsBoundary"]][1]}],
+            "boundary": [{"name": "boundary", "policy": managed[it][1]} for it in [role.get("PermissionsBoundary")] if it],
         }
     return found
 
@@ -40,6 +47,7 @@ def check():
         "region": REGION,
         "keyPolicy": separate.of_type("AWS::KMS::Key")["Key"]["KeyPolicy"],
         "separate": principals(separate),
+        "golden": principals(golden_stack()),
         "together": principals(identity_stack(roles="together", profile="none")),
     }
     done = subprocess.run(

@@ -37,6 +37,8 @@ ACTORS = {
     "shared server": ("Db", ["DatabaseGroup"]),
     "endpoint": ("Control", ["EndpointGroup"]),
     "store": ("Control", ["StoreGroup"]),
+    "masking task": ("Control", ["MaskingGroup"]),
+    "copy of production": ("Db", ["QuarantineGroup"]),
 }
 MACHINES = ("machine", "machine 1", "machine 2")
 SERVERS = ("database 1", "database 2", "shared server")
@@ -51,6 +53,9 @@ WANTED = {
     ("machine 2", "database 2"): DATABASES,
     ("controller", "internet"): {443},
     ("serve", "internet"): {443},
+    ("masking task", "internet"): {443},
+    ("masking task", "endpoint"): {443},
+    ("masking task", "copy of production"): DATABASES,
 }
 for _caller in ("gateway", "controller", "serve"):
     WANTED[_caller, "endpoint"] = {443}
@@ -109,12 +114,16 @@ class Network:
 def read(parameters=None):
     network = Stack("network", {"Install": "demo", **(parameters or {})})
     slots = Stack("slots", {"Install": "demo"}, network.exports)
+    needed = {"SourcePrefix": "production-", "Databases": "shop", "MaskImage": f"masks@sha256:{'0' * 64}", "Install": "demo"}
+    # Of what the stacks in between export it needs these; reachability does not depend on them.
+    others = {f"kagero-demo-{key}": key for key in ("KeyArn", "AlarmTopicArn")}
+    golden = Stack("golden", needed, {**network.exports, **others})
 
     def name(reference):
         return reference.split("@")[0]
 
     rules = []
-    for stack in (network, slots):
+    for stack in (network, slots, golden):
         for group, it in stack.of_type("AWS::EC2::SecurityGroup").items():
             if not it.get("SecurityGroupEgress"):
                 # AWS would add it.

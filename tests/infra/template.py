@@ -111,7 +111,7 @@ class Stack:
             return self.parameters[name]
         if name not in self.declared:
             raise KeyError(f"{self.name}: nothing is called {name}")
-        if self.declared[name]["Type"] == "AWS::IAM::ManagedPolicy":
+        if self.declared[name]["Type"] in ("AWS::ECS::TaskDefinition", "AWS::IAM::ManagedPolicy"):
             return self._arn(name)
         own_name = {
             "AWS::RDS::DBInstance": "DBInstanceIdentifier",
@@ -131,6 +131,8 @@ class Stack:
             return self.resolve(given[key]) if key in given else f"{name}@{self.name}"
 
         tail = {
+            "AWS::ECS::Cluster": lambda: f"ecs:{REGION}:{ACCOUNT}:cluster/{own('ClusterName')}",
+            "AWS::ECS::TaskDefinition": lambda: f"ecs:{REGION}:{ACCOUNT}:task-definition/{own('Family')}:1",
             "AWS::IAM::Role": lambda: f"iam::{ACCOUNT}:role/{own('RoleName')}",
             "AWS::IAM::ManagedPolicy": lambda: f"iam::{ACCOUNT}:policy/{own('ManagedPolicyName')}",
             "AWS::IAM::InstanceProfile": lambda: f"iam::{ACCOUNT}:instance-profile/{own('InstanceProfileName')}",
