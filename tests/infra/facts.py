@@ -25,7 +25,22 @@ ADDRESSES = {
 }
 
 
-def stacks():
+# How long AWS lets names be.
+LONGEST = {
+    "AWS::ElasticLoadBalancingV2::LoadBalancer": ("Name", 32),
+    "AWS::ElasticLoadBalancingV2::TargetGroup": ("Name", 32),
+    "AWS::IAM::InstanceProfile": ("InstanceProfileName", 128),
+    "AWS::IAM::ManagedPolicy": ("ManagedPolicyName", 128),
+    "AWS::IAM::Role": ("RoleName", 64),
+    "AWS::Lambda::Function": ("FunctionName", 64),
+    "AWS::RDS::DBInstance": ("DBInstanceIdentifier", 63),
+    "AWS::SQS::Queue": ("QueueName", 80),
+    "AWS::StepFunctions::StateMachine": ("StateMachineName", 80),
+    "AWS::Events::Rule": ("Name", 64),
+}
+
+
+def stacks(install="demo", golden="main"):
     """All stacks as they are with every option on, each with what the ones before export."""
     parameters = {
         "network": {"NatGateways": "per-zone"},
@@ -41,11 +56,11 @@ def stacks():
             "WebhookQueue": "on",
             "AlarmEmail": "ops@example.com",
         },
-        "golden": {"SourcePrefix": "production-", "Databases": "shop", "MaskImage": f"masks@sha256:{DIGEST}"},
+        "golden": {"SourcePrefix": "production-", "Databases": "shop", "MaskImage": f"masks@sha256:{DIGEST}", "Name": golden},
     }
     exports, made = {}, {}
     for name in STACKS:
-        made[name] = Stack(name, {"Install": "demo", **parameters[name]}, dict(exports))
+        made[name] = Stack(name, {"Install": install, **parameters[name]}, dict(exports))
         exports.update(made[name].exports)
     return made
 
@@ -107,8 +122,11 @@ def check_limits():
         size = len((INFRA / f"{name}.yaml").read_bytes())
         if size > 51200:
             yield f"{name}.yaml has {size} bytes; CloudFormation takes 51200 without a bucket"
-    for stack in stacks().values():
+    for stack in stacks(install="x" * 20, golden="y" * 12).values():
         for name, it in stack.resources.items():
+            key, longest = LONGEST.get(it["Type"], ("", 0))
+            if len(it["Properties"].get(key, "")) > longest:
+                yield f"{stack.name}: {name}: AWS takes {longest} characters: {it['Properties'][key]}"
             for text in _descriptions(it["Properties"]):
                 if it["Type"].startswith("AWS::EC2::SecurityGroup") and not re.fullmatch(r"[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{1,255}", text):
                     yield f"{stack.name}: {name}: EC2 takes no such description: {text}"

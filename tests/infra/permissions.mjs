@@ -123,6 +123,9 @@ const own = secret("kagero/demo/environments/0198c0ffee-AbCdEf");
 await table("separate", "reader", "may", {
   "list machines": on("ec2:DescribeInstances", "*"),
   "list databases": on("rds:DescribeDBInstances", "*"),
+  "find production's tags": on("tag:GetResources", "*"),
+  "list secrets": on("secretsmanager:ListSecrets", "*"),
+  "see the key": on("kms:DescribeKey", key),
   "read quotas": on("servicequotas:ListServiceQuotas", "*"),
 });
 await table("separate", "reader", "may not", {
@@ -148,7 +151,7 @@ await table("separate", "provisioner", "may", {
   "tag a database at birth": on("rds:AddTagsToResource", database, born),
   "change its password": on("rds:ModifyDBInstance", database, ours),
   "stop it at night": on("rds:StopDBInstance", database, ours),
-  "let RDS make its password": on("secretsmanager:CreateSecret", secret("rds!db-1234"), { "aws:CalledViaFirst": "rds.amazonaws.com" }),
+  "let RDS make its password": on("secretsmanager:CreateSecret", secret("rds!db-1234"), { "aws:ViaAWSService": "true" }),
   "read its password": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-demo-0198c0ffee-g1-a1")),
   "make a secret": on("secretsmanager:CreateSecret", own, born),
   "read that secret": on("secretsmanager:GetSecretValue", own, ours),
