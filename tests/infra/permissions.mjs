@@ -7,6 +7,7 @@ import { runSimulation } from "@cloud-copilot/iam-simulate";
 const world = JSON.parse(readFileSync(0, "utf8"));
 const { account, region } = world;
 const key = `arn:aws:kms:${region}:${account}:key/Key@identity`;
+const otherKey = `arn:aws:kms:${region}:${account}:key/of-production`;
 const decided = new Set();
 const wrong = [];
 let asked = 0;
@@ -21,7 +22,7 @@ async function verdict(principal, [action, ...resources]) {
         serviceControlPolicies: [],
         resourceControlPolicies: [],
         // Without the key's own policy no other one counts.
-        ...(resource === key ? { resourcePolicy: world.keyPolicy } : {}),
+        ...(resource.startsWith("arn:aws:kms:") ? { resourcePolicy: world.keyPolicy } : {}),
         request: {
           action,
           principal: principal.arn,
@@ -48,11 +49,9 @@ async function verdict(principal, [action, ...resources]) {
   return "Allowed";
 }
 
-async function table(set, role, wanted, rows) {
-  for (const [what, call] of Object.entries(rows)) {
-    const found = await verdict(world[set][role], call);
-    if ((found === "Allowed") !== (wanted === "may")) wrong.push(`${role} (${set}) ${wanted}: ${what}: ${found}`);
-  }
+const rows = [];
+function table(set, role, wanted, calls) {
+  for (const [what, call] of Object.entries(calls)) rows.push({ set, role, wanted, what, call });
 }
 
 const ec2 = (resource) => `arn:aws:ec2:${region}:${account}:${resource}`;
@@ -60,13 +59,17 @@ const rds = (resource, where = region) => `arn:aws:rds:${where}:${account}:${res
 const secret = (name) => `arn:aws:secretsmanager:${region}:${account}:secret:${name}`;
 
 const tags = (kind, values) => Object.fromEntries(Object.entries(values).map(([name, value]) => [`aws:${kind}Tag/${name}`, value]));
+const without = (context, ...names) => Object.fromEntries(Object.entries(context).filter(([name]) => !names.includes(name)));
 const born = tags("Request", { "kagero:managed": "true", "kagero:install": "demo", "kagero:uid": "0198c0ffee" });
 const ours = tags("Resource", { "kagero:managed": "true", "kagero:install": "demo", "kagero:uid": "0198c0ffee" });
+const unmanaged = without(ours, "aws:ResourceTag/kagero:managed");
+const bornElsewhere = { ...born, "aws:RequestTag/kagero:install": "other" };
+const bornUnmanaged = without(born, "aws:RequestTag/kagero:managed");
+const bornOfNobody = without(born, "aws:RequestTag/kagero:uid");
 const theirs = { ...ours, "aws:ResourceTag/kagero:install": "other" };
 const copied = { ...ours, "aws:ResourceTag/kagero:infra": "controller" };
 const golden = tags("Resource", { "kagero:sanitized": "true", "kagero:install": "demo" });
 const raw = tags("Resource", { "kagero:install": "demo" });
-const without = (context, ...names) => Object.fromEntries(Object.entries(context).filter(([name]) => !names.includes(name)));
 
 // RunInstances, with what is changed of it.
 function launch({ instance = {}, drop = [], volume = {}, card = {}, subnet = "subnet/AppA@network", group = "security-group/AppGroup@network", slot = { "aws:ResourceTag/kagero:slot": "001", "aws:ResourceTag/kagero:install": "demo", "aws:ResourceTag/kagero:infra": "network" }, owner = "amazon", more = [] } = {}) {
@@ -103,13 +106,13 @@ function restore({ action = "rds:RestoreDBInstanceFromDBSnapshot", name = "kager
 }
 
 // RestoreDBClusterToPointInTime: the copy-on-write clone.
-const clone = ({ name = "kagero-demo-0198c0ffee-g1-a1", source = golden, from = "kagero-golden-shop" } = {}) => [
+const clone = ({ name = "kagero-demo-0198c0ffee-g1-a1", source = golden, from = "kagero-golden-shop", born: tagged = born } = {}) => [
   "rds:RestoreDBClusterToPointInTime",
-  [rds(`cluster:${name}`), born],
-  [rds(`cluster:${from}`), { ...born, ...source }],
-  [rds("subgrp:kagero-demo"), born],
-  [rds("cluster-pg:kagero-demo-aurora"), born],
-  [rds("og:default:aurora"), born],
+  [rds(`cluster:${name}`), tagged],
+  [rds(`cluster:${from}`), { ...tagged, ...source }],
+  [rds("subgrp:kagero-demo"), tagged],
+  [rds("cluster-pg:kagero-demo-aurora"), tagged],
+  [rds("og:default:aurora"), tagged],
 ];
 
 const on = (action, resource, context) => [action, [resource, context]];
@@ -120,7 +123,7 @@ const password = secret("rds!db-1234-abcd");
 const passwordOf = (name) => ({ "aws:ResourceTag/aws:rds:primaryDBInstanceArn": rds(`db:${name}`) });
 const own = secret("kagero/demo/environments/0198c0ffee-AbCdEf");
 
-await table("separate", "reader", "may", {
+table("separate", "reader", "may", {
   "list machines": on("ec2:DescribeInstances", "*"),
   "list databases": on("rds:DescribeDBInstances", "*"),
   "find production's tags": on("tag:GetResources", "*"),
@@ -128,15 +131,16 @@ await table("separate", "reader", "may", {
   "see the key": on("kms:DescribeKey", key),
   "read quotas": on("servicequotas:ListServiceQuotas", "*"),
 });
-await table("separate", "reader", "may not", {
+table("separate", "reader", "may not", {
   "launch": launch(),
   "terminate": on("ec2:TerminateInstances", machine, ours),
   "delete a database": on("rds:DeleteDBInstance", database, ours),
   "read user data": on("ec2:DescribeInstanceAttribute", machine, ours),
   "read a password": on("secretsmanager:GetSecretValue", own, ours),
+  "see another key": on("kms:DescribeKey", otherKey),
 });
 
-await table("separate", "provisioner", "may", {
+table("separate", "provisioner", "may", {
   "launch a machine": launch(),
   "launch one in the other zone, from its own image": launch({ subnet: "subnet/AppB@network", owner: account }),
   "launch one with a masked volume": launch({ more: [[`arn:aws:ec2:${region}::snapshot/snap-0123`, golden]] }),
@@ -158,7 +162,7 @@ await table("separate", "provisioner", "may", {
   "use the key": on("kms:GenerateDataKey", key),
   "lend the key to RDS": on("kms:CreateGrant", key, { "kms:GrantIsForAWSResource": "true" }),
 });
-await table("separate", "provisioner", "may not", {
+table("separate", "provisioner", "may not", {
   "launch without IMDSv2": launch({ instance: { "ec2:MetadataHttpTokens": "optional" } }),
   "launch without saying anything about IMDSv2": launch({ drop: ["ec2:MetadataHttpTokens"] }),
   "launch with a longer way to the metadata": launch({ instance: { "ec2:MetadataHttpPutResponseHopLimit": "2" } }),
@@ -228,17 +232,48 @@ await table("separate", "provisioner", "may not", {
   "make a secret of RDS by itself": on("secretsmanager:CreateSecret", secret("rds!db-1234"), born),
   "lend the key to a stranger": on("kms:CreateGrant", key, { "kms:GrantIsForAWSResource": "false" }),
   "work in another Region": on("rds:StopDBInstance", database, { ...ours, "aws:RequestedRegion": "us-east-1" }),
+  "launch with a volume of another installation": launch({ volume: { "aws:RequestTag/kagero:install": "other" } }),
+  "launch with an unmanaged network card": launch({ card: { "aws:RequestTag/kagero:managed": "no" } }),
+  "launch with a network card of another installation": launch({ card: { "aws:RequestTag/kagero:install": "other" } }),
+  "launch with a group that only looks like a slot": launch({ slot: { "aws:ResourceTag/kagero:slot": "001", "aws:ResourceTag/kagero:install": "demo" } }),
+  "launch with the masked volume of others": launch({ more: [[`arn:aws:ec2:${region}::snapshot/snap-0123`, { ...golden, "aws:ResourceTag/kagero:install": "other" }]] }),
+  "tag for another installation": on("ec2:CreateTags", machine, { ...bornElsewhere, "ec2:CreateAction": "RunInstances" }),
+  "tag as unmanaged": on("ec2:CreateTags", machine, { ...bornUnmanaged, "ec2:CreateAction": "RunInstances" }),
+  "stop what is unmanaged": on("ec2:StopInstances", machine, unmanaged),
+  "use another key": on("kms:Decrypt", otherKey),
+  "lend another key": on("kms:CreateGrant", otherKey, { "kms:GrantIsForAWSResource": "true" }),
+  "give the profile of machines to something else": on("iam:PassRole", `arn:aws:iam::${account}:role/kagero-demo-machine`, { "iam:PassedToService": "lambda.amazonaws.com" }),
+  "restore unmanaged": restore({ born: bornUnmanaged }),
+  "restore without an environment's uid": restore({ born: bornOfNobody }),
+  "restore production's snapshot, whatever its tags": restore({ from: rds("snapshot:production-2026-11-27") }),
+  "clone unmanaged": clone({ born: bornUnmanaged }),
+  "clone for another installation": clone({ born: bornElsewhere }),
+  "clone without an environment's uid": clone({ born: bornOfNobody }),
+  "put an instance into a clone of others": on("rds:CreateDBInstance", cluster, { ...born, ...theirs }),
+  "put an instance into an unmanaged cluster": on("rds:CreateDBInstance", cluster, { ...born, ...unmanaged }),
+  "put an instance into production's cluster, whatever its tags": on("rds:CreateDBInstance", rds("cluster:production"), { ...born, ...ours }),
+  "tag a database for another installation": on("rds:AddTagsToResource", database, bornElsewhere),
+  "tag a database as unmanaged": on("rds:AddTagsToResource", database, bornUnmanaged),
+  "change a database of others that has our name": on("rds:ModifyDBInstance", database, theirs),
+  "change an unmanaged database": on("rds:ModifyDBInstance", database, unmanaged),
+  "let a service make another secret": on("secretsmanager:CreateSecret", secret("production-AbCdEf"), { "aws:ViaAWSService": "true" }),
+  "read another secret": on("secretsmanager:GetSecretValue", secret("production-AbCdEf"), passwordOf("kagero-demo-0198c0ffee-g1-a1")),
+  "make a secret for another installation": on("secretsmanager:CreateSecret", own, bornElsewhere),
+  "make an unmanaged secret": on("secretsmanager:CreateSecret", own, bornUnmanaged),
+  "read a secret of others that has our name": on("secretsmanager:GetSecretValue", own, theirs),
+  "read an unmanaged secret": on("secretsmanager:GetSecretValue", own, unmanaged),
+  "read the controller's secrets, whatever their tags": on("secretsmanager:GetSecretValue", secret("kagero/demo/webhook-AbCdEf"), ours),
   "make a user": on("iam:CreateUser", `arn:aws:iam::${account}:user/kagero`),
 });
 
-await table("separate", "reaper", "may", {
+table("separate", "reaper", "may", {
   "terminate our machine": on("ec2:TerminateInstances", machine, ours),
   "delete a volume that was left": on("ec2:DeleteVolume", ec2("volume/vol-0123"), ours),
   "delete our database": on("rds:DeleteDBInstance", database, ours),
   "delete our clone": ["rds:DeleteDBCluster", [cluster, ours], [rds("cluster-snapshot:kagero-demo-0198c0ffee"), {}]],
   "delete a secret": on("secretsmanager:DeleteSecret", own, ours),
 });
-await table("separate", "reaper", "may not", {
+table("separate", "reaper", "may not", {
   "terminate a machine without tags": on("ec2:TerminateInstances", machine, {}),
   "terminate production": on("ec2:TerminateInstances", machine, { "aws:ResourceTag/env": "production" }),
   "terminate a machine of others": on("ec2:TerminateInstances", machine, theirs),
@@ -267,11 +302,15 @@ await table("separate", "reaper", "may not", {
   "launch": launch(),
   "restore": restore(),
   "read a secret": on("secretsmanager:GetSecretValue", own, ours),
+  "terminate what is unmanaged": on("ec2:TerminateInstances", machine, unmanaged),
+  "delete an unmanaged database": on("rds:DeleteDBInstance", database, unmanaged),
+  "delete an unmanaged secret": on("secretsmanager:DeleteSecret", own, unmanaged),
+  "delete a secret of others that has our name": on("secretsmanager:DeleteSecret", own, theirs),
   "delete a secret of the installation": on("secretsmanager:DeleteSecret", secret("kagero/demo/webhook-AbCdEf"), ours),
 });
 
 const role = (name) => `arn:aws:iam::${account}:role/${name}`;
-await table("separate", "controller", "may", {
+table("separate", "controller", "may", {
   "take on the reader's role": on("sts:AssumeRole", role("kagero-demo-reader")),
   "take on the reaper's role": on("sts:AssumeRole", role("kagero-demo-reaper")),
   "fetch the release": on("s3:GetObject", "arn:aws:s3:::releases/kagero.tar.gz", { "aws:ResourceAccount": account }),
@@ -282,32 +321,37 @@ await table("separate", "controller", "may", {
   "log": on("logs:PutLogEvents", `arn:aws:logs:${region}:${account}:log-group:/kagero/demo/controller:log-stream:i-0123`),
   "count": on("cloudwatch:PutMetricData", "*", { "cloudwatch:namespace": "Kagero/demo" }),
 });
-await table("separate", "controller", "may not", {
+table("separate", "controller", "may not", {
   "launch by itself": launch(),
   "terminate by itself": on("ec2:TerminateInstances", machine, ours),
   "take on an administrator's role": on("sts:AssumeRole", role("admin")),
   "take on a role of others": on("sts:AssumeRole", role("kagero-other-reaper")),
   "read a secret of others": on("secretsmanager:GetSecretValue", secret("kagero/other/webhook-AbCdEf")),
   "read production's password": on("secretsmanager:GetSecretValue", password, passwordOf("production")),
+  "read other configuration": on("ssm:GetParameter", `arn:aws:ssm:${region}:${account}:parameter/production/password`),
+  "read another secret": on("secretsmanager:GetSecretValue", secret("production-AbCdEf"), passwordOf("kagero-store-demo")),
+  "decrypt with another key": on("kms:Decrypt", otherKey),
+  "log elsewhere": on("logs:PutLogEvents", `arn:aws:logs:${region}:${account}:log-group:/production:log-stream:1`),
+  "count elsewhere": on("cloudwatch:PutMetricData", "*", { "cloudwatch:namespace": "Production" }),
   "fetch from another bucket": on("s3:GetObject", "arn:aws:s3:::backups/production.dump"),
   "write a release": on("s3:PutObject", "arn:aws:s3:::releases/kagero.tar.gz"),
 });
 
-await table("separate", "machine", "may", { "fetch the agent": on("s3:GetObject", "arn:aws:s3:::releases/agent/kagero") });
-await table("separate", "machine", "may not", {
+table("separate", "machine", "may", { "fetch the agent": on("s3:GetObject", "arn:aws:s3:::releases/agent/kagero") });
+table("separate", "machine", "may not", {
   "fetch anything else": on("s3:GetObject", "arn:aws:s3:::releases/kagero.toml"),
   "look around": on("ec2:DescribeInstances", "*"),
   "read a secret": on("secretsmanager:GetSecretValue", own, ours),
 });
 
 // With all rights in one role the boundary still stands.
-await table("together", "controller", "may", {
+table("together", "controller", "may", {
   "launch a machine": launch(),
   "restore a golden snapshot": restore(),
   "terminate our machine": on("ec2:TerminateInstances", machine, ours),
   "delete our database": on("rds:DeleteDBInstance", database, ours),
 });
-await table("together", "controller", "may not", {
+table("together", "controller", "may not", {
   "delete production with copied tags": on("rds:DeleteDBInstance", rds("db:production"), ours),
   "delete the store, whatever its tags": on("rds:DeleteDBInstance", rds("db:kagero-demo-store"), copied),
   "delete a snapshot": on("rds:DeleteDBSnapshot", rds("snapshot:kagero-golden-shop-20261127"), golden),
@@ -330,7 +374,7 @@ const quarantine = ({ name = copy, from = "production-1", group = "kagero-quaran
 ];
 const task = `arn:aws:ecs:${region}:${account}:task-definition/kagero-demo-golden-main:1`;
 const taskCluster = `arn:aws:ecs:${region}:${account}:cluster/kagero-demo-golden-main`;
-await table("golden", "golden-main", "may", {
+table("golden", "golden-main", "may", {
   "look for snapshots": on("rds:DescribeDBSnapshots", "*"),
   "restore into quarantine": quarantine(),
   "snapshot what is masked": ["rds:CreateDBSnapshot", [copy, marks], [made, marks]],
@@ -346,7 +390,7 @@ await table("golden", "golden-main", "may", {
   "log": on("logs:CreateLogDelivery", "*"),
   "trace": on("xray:PutTraceSegments", "*"),
 });
-await table("golden", "golden-main", "may not", {
+table("golden", "golden-main", "may not", {
   "restore beside environments": quarantine({ name: database }),
   "restore into their subnets": quarantine({ group: "kagero-demo" }),
   "restore another snapshot": quarantine({ from: "accounting-1" }),
@@ -362,24 +406,131 @@ await table("golden", "golden-main", "may not", {
   "run another task": on("ecs:RunTask", `arn:aws:ecs:${region}:${account}:task-definition/admin:1`, { "ecs:cluster": taskCluster }),
   "give the task other roles": on("iam:PassRole", role("admin"), { "iam:PassedToService": "ecs-tasks.amazonaws.com" }),
   "read the password": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-quarantine-demo-main")),
+  "make another secret": on("secretsmanager:CreateSecret", secret("production-AbCdEf")),
+  "use another key": on("kms:GenerateDataKey", otherKey),
+  "lend the key to a stranger": on("kms:CreateGrant", key, { "kms:GrantIsForAWSResource": "false" }),
+  "lend another key": on("kms:CreateGrant", otherKey, { "kms:GrantIsForAWSResource": "true" }),
+  "stop another task": on("ecs:StopTask", `arn:aws:ecs:${region}:${account}:task/production/1`),
+  "give its roles to something else": on("iam:PassRole", role("kagero-demo-golden-main-masking"), { "iam:PassedToService": "ec2.amazonaws.com" }),
+  "hear of other things": on("events:PutRule", `arn:aws:events:${region}:${account}:rule/production`),
 });
-await table("golden", "golden-main-masking", "may", {
+table("golden", "golden-main-masking", "may", {
   "read the password of the copy": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-quarantine-demo-main")),
   "decrypt it": on("kms:Decrypt", key),
 });
-await table("golden", "golden-main-masking", "may not", {
+table("golden", "golden-main-masking", "may not", {
   "read the password of the store": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-store-demo")),
   "read the password of production": on("secretsmanager:GetSecretValue", password, passwordOf("production")),
   "delete the copy": on("rds:DeleteDBInstance", copy),
+  "read another secret": on("secretsmanager:GetSecretValue", secret("production-AbCdEf"), passwordOf("kagero-quarantine-demo-main")),
+  "decrypt with another key": on("kms:Decrypt", otherKey),
 });
 
-const statements = new Set();
-for (const it of [...Object.values(world.separate), world.golden["golden-main"], world.golden["golden-main-masking"]]) {
-  for (const { policy } of [...it.policies, ...it.boundary]) {
-    for (const { Sid } of policy.Statement) if (Sid && Sid !== "AtMost") statements.add(Sid);
+// What is denied outright has to hold whatever else is allowed: somebody may add to a policy.
+const anyone = (denials) => ({ arn: role("anyone"), policies: [{ name: "all", policy: allowing("*") }, ...denials], boundary: [] });
+const allowing = (action) => ({ Version: "2012-10-17", Statement: [{ Sid: "Everything", Effect: "Allow", Action: action, Resource: "*" }] });
+const { policies: provisions, boundary: bounds } = world.separate.provisioner;
+const denials = ({ name, policy }) => ({ name, policy: { ...policy, Statement: policy.Statement.filter((it) => it.Effect === "Deny") } });
+world.anyone = {
+  bounded: anyone(bounds.map(denials)),
+  provisioner: anyone(provisions.map(denials).filter((it) => it.policy.Statement.length)),
+  reaper: anyone(world.separate.reaper.policies.map(denials).filter((it) => it.policy.Statement.length)),
+};
+table("anyone", "bounded", "may not", {
+  "delete a snapshot": on("rds:DeleteDBSnapshot", rds("snapshot:kagero-golden-shop-20261127"), golden),
+  "share a volume's snapshot": on("ec2:ModifySnapshotAttribute", `arn:aws:ec2:${region}::snapshot/snap-0123`, golden),
+  "tag a machine that exists": on("ec2:CreateTags", machine, born),
+  "tag a database that is ours already": on("rds:AddTagsToResource", database, { ...born, ...ours }),
+  "tag the store": on("rds:AddTagsToResource", rds("db:kagero-store-demo"), { ...born, "aws:ResourceTag/kagero:infra": "controller" }),
+  "take tags off": on("ec2:DeleteTags", machine, ours),
+  "take tags off a database": on("rds:RemoveTagsFromResource", database, ours),
+  "switch termination protection off": on("ec2:ModifyInstanceAttribute", machine, ours),
+  "delete production": on("rds:DeleteDBInstance", rds("db:production"), ours),
+  "terminate the controller": on("ec2:TerminateInstances", machine, copied),
+  "work in another Region": on("ec2:TerminateInstances", machine, { ...ours, "aws:RequestedRegion": "us-east-1" }),
+  "give a machine another role": on("iam:PassRole", role("admin"), { "iam:PassedToService": "ec2.amazonaws.com" }),
+  "take on another role": on("sts:AssumeRole", role("admin")),
+});
+table("anyone", "provisioner", "may not", {
+  "terminate": on("ec2:TerminateInstances", machine, ours),
+  "delete a database": on("rds:DeleteDBInstance", database, ours),
+  "delete a secret": on("secretsmanager:DeleteSecret", own, ours),
+});
+table("anyone", "reaper", "may not", {
+  "launch": launch(),
+  "restore": restore(),
+  "tag": on("ec2:CreateTags", machine, born),
+  "change a database": on("rds:ModifyDBInstance", database, ours),
+  "read a secret": on("secretsmanager:GetSecretValue", own, ours),
+});
+
+for (const { set, role, wanted, what, call } of rows) {
+  const found = await verdict(world[set][role], call);
+  if ((found === "Allowed") !== (wanted === "may")) wrong.push(`${role} (${set}) ${wanted}: ${what}: ${found}`);
+}
+const principals = [...Object.values(world.separate), world.golden["golden-main"], world.golden["golden-main-masking"]];
+const every = principals.flatMap((it) => [...it.policies, ...it.boundary]).flatMap(({ policy }) => policy.Statement);
+for (const { Sid } of every) {
+  if (Sid && Sid !== "AtMost" && !decided.has(Sid)) wrong.push(`no row of the table is decided by the statement ${Sid}`);
+}
+
+// Each condition, each bound on resources and each denial is needed: without it some row that must be denied is allowed. The
+// boundary and the roles' own denials stand in for much, so here they are tried alone, and without them the policies.
+const matches = (patterns, action) =>
+  [patterns].flat().some((it) => new RegExp(`^${it.replaceAll("*", ".*")}$`, "i").test(action));
+async function notices(principal, statement, change, candidates) {
+  const asked = candidates.filter(({ call }) => !statement.Action || matches(statement.Action, call[0]));
+  const kept = { ...statement };
+  const refused = [];
+  for (const it of asked) if ((await verdict(principal, it.call)) !== "Allowed") refused.push(it);
+  change(statement);
+  let noticed = false;
+  for (const it of refused) if (!noticed) noticed = (await verdict(principal, it.call)) === "Allowed";
+  for (const key of Object.keys(statement)) delete statement[key];
+  Object.assign(statement, kept);
+  return noticed;
+}
+for (const [set, name] of [
+  ...["reader", "provisioner", "reaper", "controller", "machine"].map((it) => ["separate", it]),
+  ...["golden-main", "golden-main-masking"].map((it) => ["golden", it]),
+  ...["bounded", "provisioner", "reaper"].map((it) => ["anyone", it]),
+]) {
+  const principal = { ...world[set][name], boundary: [] };
+  const candidates = rows.filter((it) => it.set === set && it.role === name && it.wanted === "may not");
+  if (set === "separate") {
+    principal.policies = principal.policies
+      .map(({ name, policy }) => ({ name, policy: { ...policy, Statement: policy.Statement.filter((it) => it.Effect === "Allow") } }))
+      .filter((it) => it.policy.Statement.length);
+  }
+  for (const { name: policy, policy: { Statement } } of principal.policies) {
+    for (const statement of Statement) {
+      const changes = {};
+      if (statement.Effect === "Deny") {
+        changes["the denial"] = (it) => Object.assign(it, { Effect: "Allow" });
+      } else {
+        for (const [operator, conditions] of Object.entries(statement.Condition ?? {})) {
+          for (const tag of Object.keys(conditions)) {
+            changes[`the condition ${operator} ${tag}`] = (it) => {
+              const { [tag]: _, ...others } = it.Condition[operator];
+              const { [operator]: __, ...rest } = it.Condition;
+              it.Condition = Object.keys(others).length ? { ...rest, [operator]: others } : rest;
+              if (!Object.keys(it.Condition).length) delete it.Condition;
+            };
+          }
+        }
+        // That it is a volume, say, and no subnet, follows from the conditions too.
+        const bounded = [statement.Resource].flat().some((it) => it !== "*" && !/:ec2:.*\/\*$/.test(it));
+        if (bounded) changes["the bound on resources"] = (it) => Object.assign(it, { Resource: "*" });
+      }
+      if (statement.Sid === "Everything") continue;
+      for (const [what, change] of Object.entries(changes)) {
+        if (!(await notices(principal, statement, change, candidates))) {
+          wrong.push(`no row of the table needs ${what} in ${policy}, ${statement.Sid ?? "its statement"}`);
+        }
+      }
+    }
   }
 }
-for (const sid of statements) if (!decided.has(sid)) wrong.push(`no row of the table is decided by the statement ${sid}`);
 if (asked < 100) wrong.push(`only ${asked} questions were asked`);
 
 for (const line of new Set(wrong)) console.log(line);
