@@ -23,11 +23,19 @@ demo: ## Watch Kagero preview pull requests of a small shop on this machine (ONC
 .PHONY: test
 test: ## Run every test against real counterparts (T=text: only tests whose name contains it)
 	@tools/setup test
+ifndef T
+	@tests/infra/run
+endif
 ifdef NEXTEST
 	@cargo nextest run --locked $(T)
 else
 	@cargo test --locked $(T)
 endif
+
+.PHONY: test-infra
+test-infra: ## Check infra/: templates, permissions, reachability, a deployment on moto (T=text: only these)
+	@tools/setup infra
+	@tests/infra/run $(T)
 
 .PHONY: lint
 lint: lint-fast ## Formatting, clippy with and without the AWS part, licences and banned crates

@@ -381,7 +381,7 @@ fn test_modules(tokens: &[Token]) -> Vec<std::ops::Range<usize>> {
 
 /// Every text file below a directory that belongs to the project, with its path from the root.
 fn read_below(root: &Path, below: &str, files: &mut Vec<(String, String)>) {
-    const FOREIGN: [&str; 5] = ["target", ".git", "node_modules", ".kagero", ".tools"];
+    const FOREIGN: [&str; 7] = ["target", ".git", "node_modules", ".kagero", ".tools", ".venv", ".venv-checkov"];
     let directory = root.join(below);
     let mut entries: Vec<_> = fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok).collect();
     entries.sort_by_key(fs::DirEntry::file_name);
