@@ -28,6 +28,8 @@ const MAP: &[(&str, &[&str])] = &[
     ("cloud", &["domain", "clock", "telemetry", AGENT_CLIENT, AGENT_PROTOCOL, AGENT_SIGNATURE]),
     // Who makes a database also fills it.
     ("cloud::local::databases", &["seed"]),
+    ("cloud::postgres", &["seed"]),
+    ("cloud::aws::databases", &["seed"]),
     ("forge", &["domain", "clock", "telemetry"]),
     ("seed", &["domain", "clock", "telemetry"]),
     ("store", &["domain", "clock", "telemetry"]),
@@ -109,7 +111,7 @@ const WRAPPED: &[(&str, &[&str])] = &[
     ("aws_sdk_", &["src/cloud/aws"]),
     ("aws_smithy_", &["src/cloud/aws"]),
     ("aws_types", &["src/cloud/aws"]),
-    ("sqlx", &["src/store", "src/seed", "src/cloud/local/databases"]),
+    ("sqlx", &["src/store", "src/seed", "src/cloud/local/databases", "src/cloud/postgres"]),
 ];
 
 #[test]

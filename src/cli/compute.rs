@@ -15,6 +15,7 @@ use super::secret::InstallSecret;
 use crate::agent::signature::ControllerKey;
 use crate::clock::Clock;
 use crate::cloud::Machines;
+use crate::cloud::lanes::Instances;
 use crate::cloud::local::machines::{LocalMachines, LocalOptions};
 use crate::config::Server;
 use crate::config::server::{Compute, Ec2Compute, LocalCompute, Postgres, PostgresServer, SandboxRule};
@@ -30,6 +31,8 @@ pub struct Built {
     pub machines: Arc<dyn Machines>,
     /// What this computer can confine, where it is the one that machines are on.
     pub confining: Option<Arc<Confining<LocalMachines>>>,
+    /// Databases that are instances of their own, and their seeds.
+    pub databases: Option<Instances>,
     placements: Placements,
     slots: Vec<SlotId>,
 }
@@ -65,7 +68,7 @@ pub async fn build(
         Compute::Local(compute) => {
             let machines = Arc::new(local(server, compute, program, state_dir, secret, clock)?);
             let (placements, slots) = (Placements::default(), Vec::new());
-            Ok(Built { machines: machines.clone(), confining: Some(machines), placements, slots })
+            Ok(Built { machines: machines.clone(), confining: Some(machines), databases: None, placements, slots })
         }
         Compute::Ec2(compute) => ec2(server, compute, secret, clock).await,
     }
@@ -123,6 +126,10 @@ async fn ec2(
         AgentSource, Connection, Ec2Machines, MachineSettings, Network, Wanted, survey_ground, survey_network,
     };
 
+    if server.install.as_str().contains("--") {
+        // Names on RDS have no two hyphens in a row.
+        return Err(Exit::Config.because("name: with compute.kind ec2 it has no two hyphens in a row".to_owned()));
+    }
     let aws = Connection::open(&compute.region).await;
     let expected = Expected {
         install: server.install.clone(),
@@ -153,8 +160,56 @@ async fn ec2(
         page: MachineSettings::PAGE,
     };
     let (placements, slots) = (network.placements.clone(), network.slots.clone());
+    // Also without such a seed: what was restored from one before has to be found, to be taken away.
+    let databases = Some(instances(server, compute, secret, clock, &aws, &network));
     let machines = Arc::new(Ec2Machines::new(aws, settings, network, Arc::clone(clock)));
-    Ok(Built { machines, confining: None, placements, slots })
+    Ok(Built { machines, confining: None, databases, placements, slots })
+}
+
+/// Databases on RDS.
+#[cfg(feature = "aws")]
+fn instances(
+    server: &Server,
+    compute: &Ec2Compute,
+    secret: &InstallSecret,
+    clock: &Arc<dyn Clock>,
+    aws: &crate::cloud::aws::Connection,
+    network: &crate::cloud::aws::Network,
+) -> Instances {
+    use crate::cloud::aws::{Golden, RdsDatabases, RdsSettings};
+    use crate::config::server::SeedSource;
+    use crate::domain::server_address::{Tls, TlsMode};
+
+    let golden = |source: &SeedSource| match source {
+        SeedSource::File(_) => None,
+        SeedSource::Snapshot(snapshot) => Some(Golden {
+            prefix: snapshot.prefix.clone(),
+            max_age: snapshot.max_age,
+            class: snapshot.class.clone(),
+            database: snapshot.database.clone(),
+        }),
+    };
+    let goldens: std::collections::BTreeMap<_, _> =
+        server.seeds.iter().filter_map(|(name, seed)| Some((name.clone(), golden(&seed.source)?))).collect();
+    let seeds = goldens.keys().cloned().collect();
+    // infra/network.yaml calls both so.
+    let groups = format!("kagero-{}", server.install);
+    let settings = RdsSettings {
+        install: server.install.clone(),
+        vpc: compute.vpc.clone(),
+        subnet_group: groups.clone(),
+        parameter_group: groups,
+        key: server.rds.key.clone(),
+        secret: secret.for_roles(),
+        tls: match &server.rds.root_certificate {
+            Some(path) => Tls { mode: TlsMode::VerifyFull, root_certificate: Some(path.clone()) },
+            None => Tls { mode: TlsMode::Require, root_certificate: None },
+        },
+        page: RdsSettings::PAGE,
+        goldens,
+    };
+    let databases = Arc::new(RdsDatabases::new(aws.clone(), settings, network.clone(), Arc::clone(clock)));
+    Instances { databases, seeds }
 }
 
 #[cfg(feature = "aws")]

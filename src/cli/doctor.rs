@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Exit, print, print_json, table};
 use crate::agent::options::SandboxOptions;
 use crate::agent::sandbox;
-use crate::config::server::{Compute, SandboxRule, Seed};
+use crate::config::server::{Compute, SandboxRule, Seed, SeedSource};
 use crate::config::{RenderStyle, Server, load_server};
 use crate::domain::assignment::SandboxLevel;
 use crate::domain::id::SeedName;
@@ -121,8 +121,15 @@ fn state_dir(server: &Server) -> Finding {
 
 fn seeds(server: &Server) -> Vec<Finding> {
     let check = |(name, seed): (&SeedName, &Seed)| {
-        let path = seed.path.display();
-        match std::fs::metadata(&seed.path) {
+        let file = match &seed.source {
+            SeedSource::File(file) => &file.path,
+            // Looked at when a database is restored from it.
+            SeedSource::Snapshot(snapshot) => {
+                return Finding::good("seed", format!("{name}: the newest snapshot {}*", snapshot.prefix));
+            }
+        };
+        let path = file.display();
+        match std::fs::metadata(file) {
             Ok(_) => Finding::good("seed", format!("{name}: {path}")),
             Err(error) => Finding::bad(
                 "seed",

@@ -21,6 +21,7 @@ use super::secret::InstallSecret;
 use super::timekeeping;
 use crate::agent::client::AgentClient;
 use crate::clock::{Clock, SteadyClock, SystemClock};
+use crate::cloud::lanes::Lanes;
 use crate::cloud::local::databases::{
     Durability, LocalDatabases, PRIVATE_NETWORK, PostgresConfig, PostgresDatabases, ServerConfig, SqliteConfig,
     SqliteDatabases, probe,
@@ -28,7 +29,9 @@ use crate::cloud::local::databases::{
 use crate::cloud::local::machines::LocalMachines;
 use crate::cloud::{CloudError, Databases as _, Machines};
 use crate::config::Server;
-use crate::config::server::{Front as ServerFront, PostgresServer, Seed, SeedFormat, Store as StoreAddress, SweepMode};
+use crate::config::server::{
+    Front as ServerFront, PostgresServer, Seed, SeedFormat, SeedSource, Store as StoreAddress, SweepMode,
+};
 use crate::controller::sweep::Scope;
 use crate::controller::{self, Controller, Desk, Tuning, World};
 use crate::domain::id::SeedName;
@@ -102,8 +105,8 @@ pub struct Parts {
     pub store: Store,
     /// The policy, with the places that are known only here.
     pub policy: Policy,
-    /// Both engines.
-    pub databases: LocalDatabases,
+    /// All lanes.
+    pub databases: Lanes,
     /// Machines with agents.
     pub machines: Arc<dyn Machines>,
     /// What this computer can confine, where it is the one that machines are on.
@@ -137,8 +140,9 @@ impl Parts {
         let compute = compute::build(server, &around.program, &state_dir, &secret, &clock).await?;
         compute.bind(&mut policy);
         let postgres = postgres(server, around, &state_dir, &secret, &policy, &clock)?;
-        let databases = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
-        let Built { machines, confining, .. } = compute;
+        let local = LocalDatabases::new(postgres.clone(), sqlite(server, &state_dir, &clock));
+        let Built { machines, confining, databases: instances, .. } = compute;
+        let databases = Lanes::new(local, instances);
         let forge = Github::new(github_config(server)?, Arc::clone(&clock)).context("GitHub could not be set up")?;
         Ok(Self {
             state_dir,
@@ -375,8 +379,11 @@ fn policy(server: &Server, state_dir: &Path) -> Policy {
 }
 
 fn goldens(seeds: &BTreeMap<SeedName, Seed>, engine: Engine) -> Vec<Golden> {
-    let of_engine = seeds.iter().filter(|(_, seed)| seed.engine == engine);
-    of_engine
+    let files = seeds.iter().filter(|(_, seed)| seed.engine == engine).filter_map(|(name, seed)| match &seed.source {
+        SeedSource::File(file) => Some((name, file)),
+        SeedSource::Snapshot(_) => None,
+    });
+    files
         .map(|(name, seed)| Golden {
             name: name.clone(),
             source: seed.path.clone(),

@@ -6,9 +6,9 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
-pub(crate) mod fault;
+pub mod lanes;
 pub mod local;
-pub(crate) mod session;
+pub mod postgres;
 
 use async_trait::async_trait;
 

@@ -145,6 +145,42 @@ pub static INSTANCE_TYPE: TextRule =
         };
         text.split_once('.').is_some_and(|(family, size)| part(family) && part(size))
     });
+/// What the names of golden snapshots begin with.
+pub static SNAPSHOT: TextRule = line(
+    "what golden snapshots' names begin with, such as kagero-golden-shop-",
+    Some("^kagero-golden-[a-z0-9-]+$"),
+    100,
+    |text| {
+        text.strip_prefix("kagero-golden-").is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        })
+    },
+);
+/// The class of a database instance.
+pub static DATABASE_CLASS: TextRule =
+    line("the class of a database instance such as db.t4g.micro", Some("^db\\.[a-z0-9-]+\\.[a-z0-9-]+$"), 40, |text| {
+        let part = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        text.strip_prefix("db.")
+            .and_then(|rest| rest.split_once('.'))
+            .is_some_and(|(kind, size)| part(kind) && part(size))
+    });
+/// A key of KMS.
+pub static KMS_KEY: TextRule =
+    line("the ARN of a key", Some("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$"), 200, |text| {
+        let parts: Vec<&str> = text.split(':').collect();
+        matches!(parts[..], ["arn", partition, "kms", region, account, key]
+        if partition.starts_with("aws")
+            && partition.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
+            && !region.is_empty()
+            && region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && account.len() == 12
+            && account.bytes().all(|b| b.is_ascii_digit())
+            && key.strip_prefix("key/").is_some_and(|id| {
+                !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            }))
+    });
 /// The name of an instance profile.
 pub static PROFILE: TextRule = line("the name of an instance profile", Some("^[A-Za-z0-9+=,.@_-]+$"), 128, |text| {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b))

@@ -265,6 +265,9 @@ pub struct Service {
 pub struct DatabaseConfig {
     /// PostgreSQL, or a file.
     pub engine: Engine,
+    /// How it is made.
+    #[serde(default)]
+    pub lane: Lane,
     /// The golden data it is cloned from.
     pub seed: SeedName,
     /// Brings the schema up to the commit; runs as the migration role before the services start.
@@ -273,11 +276,24 @@ pub struct DatabaseConfig {
     pub on_push: OnPush,
 }
 
+/// How a database is made. What a seed is decides; a repository can only ask for what it expects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// As its seed allows.
+    #[default]
+    Auto,
+    /// Cloned from a golden one on the same server.
+    Template,
+    /// An instance of its own, restored from a golden snapshot.
+    Rds,
+}
+
 /// Database engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
-    /// PostgreSQL, lane `template`.
+    /// PostgreSQL.
     Postgres,
     /// A copy of a golden SQLite file, for where no server is to be had.
     Sqlite,

@@ -19,7 +19,7 @@ mod survey;
 mod tags;
 
 pub use connection::Connection;
-pub use databases::{Golden, ID_PREFIX as RDS_ID_PREFIX, RdsDatabases, RdsSettings};
+pub use databases::{Golden, RdsDatabases, RdsSettings};
 pub use launch::{AgentSource, MachineSettings};
 pub use machines::{AGENT_PORT, Ec2Machines};
 pub use network::{Lack, Network};

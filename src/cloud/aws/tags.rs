@@ -16,6 +16,8 @@ pub const UID: &str = "kagero:uid";
 pub const KEY: &str = "kagero:key";
 /// The generation.
 pub const GENERATION: &str = "kagero:generation";
+/// The seed that a database was restored from.
+pub const SEED: &str = "kagero:seed";
 /// What people see in the console.
 pub const NAME: &str = "Name";
 /// What a subnet or a security group is for (infra/network.yaml).

@@ -10,8 +10,8 @@ use crate::config::tree::{Extent, Kind, Language, parse};
 use crate::config::view::{View, text_of};
 use crate::domain::id::{SeedName, ServiceName};
 use crate::domain::policy::{
-    BotRule, Command, DatabaseConfig, DraftRule, Engine, ForkRule, Lifetime, OnPush, RepoConfig, Service, Trigger,
-    TriggerMode,
+    BotRule, Command, DatabaseConfig, DraftRule, Engine, ForkRule, Lane, Lifetime, OnPush, RepoConfig, Service,
+    Trigger, TriggerMode,
 };
 
 use super::keys::{self, REPO};
@@ -90,8 +90,9 @@ fn forbid_contradictions(view: View<'_>, problems: &mut Problems) {
     }
     let database = view.table("database", &keys::DATABASE);
     let says = |key, word| database.text(key).is_some_and(|written| written.text == word);
-    if says("engine", "sqlite") && says("lane", "template") {
-        let message = "`database.lane: template` needs a server, which sqlite does not have";
+    if says("engine", "sqlite") && (says("lane", "template") || says("lane", "rds")) {
+        let lane = database.text("lane").map_or("", |lane| lane.text);
+        let message = format!("`database.lane: {lane}` needs a server, which sqlite does not have");
         problems.push(Problem::new(database.span("lane"), message, "").help("use `lane: auto`"));
     }
     let secrets = view.list("secrets");
@@ -167,6 +168,12 @@ fn database(view: View<'_>) -> Option<Option<DatabaseConfig>> {
         engine: match view.text("engine")?.text {
             "postgres" => Engine::Postgres,
             "sqlite" => Engine::Sqlite,
+            _ => return None,
+        },
+        lane: match view.text("lane")?.text {
+            "auto" => Lane::Auto,
+            "template" => Lane::Template,
+            "rds" => Lane::Rds,
             _ => return None,
         },
         seed: SeedName::parse(view.text("seed")?.text).ok()?,

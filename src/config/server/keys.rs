@@ -246,13 +246,34 @@ pub(super) static EC2: Table = Table {
 };
 
 pub(super) static DATABASE: Table = Table {
-    fields: &[group(
-        "postgres",
-        &POSTGRES,
-        "a private server, if a seed is for postgres",
-        "The PostgreSQL server that databases are cloned on.",
-    )],
-    later: &["mysql", "rds", "aurora"],
+    fields: &[
+        group(
+            "postgres",
+            &POSTGRES,
+            "a private server, if a seed is for postgres",
+            "The PostgreSQL server that databases are cloned on.",
+        ),
+        group("rds", &RDS, "its defaults", "How instances on RDS are made, for seeds that are snapshots."),
+    ],
+    later: &["mysql", "aurora"],
+};
+
+pub(super) static RDS: Table = Table {
+    fields: &[
+        optional(
+            "root_certificate",
+            Shape::Text(&rules::ABSOLUTE_PATH),
+            "encrypted, but not verified",
+            "The authorities that have signed RDS's certificates (global-bundle.pem), on this host and at the same place in the machines' image. Servers are verified with it.",
+        ),
+        optional(
+            "key",
+            Shape::Text(&rules::KMS_KEY),
+            "the account's own key",
+            "The key that RDS encrypts administrators' passwords with: `KeyArn` of infra/identity.yaml.",
+        ),
+    ],
+    later: &[],
 };
 
 pub(super) static POSTGRES: Table = Table {
@@ -294,7 +315,12 @@ pub(super) static POSTGRES: Table = Table {
 pub(super) static SEED: Table = Table {
     fields: &[
         required("engine", choice(&["postgres", "sqlite"]), "engine = \"postgres\"", "What the data is for."),
-        required("path", Shape::Text(&rules::PATH), "path = \"seeds/golden.dump\"", "The dump or database file."),
+        optional(
+            "path",
+            Shape::Text(&rules::PATH),
+            "a snapshot",
+            "The dump or database file. Databases are cloned from it on a shared server (lane `template`).",
+        ),
         default(
             "format",
             choice(&["auto", "plain", "custom", "directory", "sqlite"]),
@@ -306,6 +332,30 @@ pub(super) static SEED: Table = Table {
             Shape::List { item: &rules::IDENTIFIER, least: 0, most: 50 },
             "none",
             "PostgreSQL's extensions that the data needs and that only an administrator may make: made before it is loaded.",
+        ),
+        optional(
+            "snapshot",
+            Shape::Text(&rules::SNAPSHOT),
+            "a file",
+            "What the names of golden snapshots on RDS begin with, in place of `path`. Each environment gets an instance of its own, restored from the newest that infra/golden.yaml has masked and verified (lane `rds`).",
+        ),
+        optional(
+            "database",
+            Shape::Text(&rules::IDENTIFIER),
+            "not used",
+            "The database in the snapshot that applications use; needed with `snapshot`.",
+        ),
+        optional(
+            "class",
+            Shape::Text(&rules::DATABASE_CLASS),
+            "db.t4g.micro",
+            "What instances restored from the snapshot run as.",
+        ),
+        optional(
+            "max_age",
+            lasting(Duration::from_hours(1), Duration::from_hours(24 * 365)),
+            "14d",
+            "The oldest snapshot that may be used.",
         ),
     ],
     later: &["masks", "verify"],

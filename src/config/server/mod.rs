@@ -14,7 +14,9 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use crate::domain::id::{InstallId, SeedName};
-use crate::domain::policy::{AllowList, Engine, Labels, Limits, LinkBase, Pace, Policy, RemovalLimits, RepoConfig};
+use crate::domain::policy::{
+    AllowList, Engine, Labels, Lane, Limits, LinkBase, Pace, Policy, RemovalLimits, RepoConfig,
+};
 
 use super::explain::Row;
 use super::secret::Secret;
@@ -47,6 +49,8 @@ pub struct Server {
     /// `[database.postgres]`: the server that databases are cloned on; `None` if there is neither a table
     /// nor a seed for it.
     pub postgres: Option<Postgres>,
+    /// `[database.rds]`: how instances on RDS are made.
+    pub rds: Rds,
     /// `[seeds.<name>]`: golden data.
     pub seeds: BTreeMap<SeedName, Seed>,
     /// `[limits]`.
@@ -234,12 +238,50 @@ pub enum PostgresServer {
 pub struct Seed {
     /// The engine that it is for.
     pub engine: Engine,
+    /// Where it is.
+    pub source: SeedSource,
+}
+
+/// Where golden data is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SeedSource {
+    /// In a file.
+    File(SeedFile),
+    /// In snapshots on RDS.
+    Snapshot(SeedSnapshot),
+}
+
+/// Golden data in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedFile {
     /// The dump or database file.
     pub path: PathBuf,
     /// How it is written.
     pub format: SeedFormat,
     /// Extensions that are made before it is loaded.
     pub extensions: Vec<String>,
+}
+
+/// Golden data in snapshots on RDS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedSnapshot {
+    /// What their names begin with.
+    pub prefix: String,
+    /// The database in them.
+    pub database: String,
+    /// What instances run as.
+    pub class: String,
+    /// The oldest that may be used.
+    pub max_age: std::time::Duration,
+}
+
+/// How instances on RDS are made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rds {
+    /// The authorities that have signed the servers' certificates.
+    pub root_certificate: Option<PathBuf>,
+    /// The key that administrators' passwords are encrypted with.
+    pub key: Option<String>,
 }
 
 /// How golden data is written.
@@ -306,7 +348,16 @@ impl Server {
                     engine_name(seed.engine),
                     engine_name(database.engine)
                 )),
-                Some(_) => {}
+                Some(seed) => match (&seed.source, database.lane) {
+                    (SeedSource::File(_), Lane::Rds) => lacking.push(format!(
+                        "the seed `{name}` is a file, and `database.lane` is rds: use `lane: auto`, or ask the operator for a seed \
+                         that is a snapshot"
+                    )),
+                    (SeedSource::Snapshot(_), Lane::Template) => lacking.push(format!(
+                        "the seed `{name}` is a snapshot on RDS, and `database.lane` is template: use `lane: auto`"
+                    )),
+                    (SeedSource::File(_), Lane::Auto | Lane::Template) | (SeedSource::Snapshot(_), Lane::Auto | Lane::Rds) => {}
+                },
             }
         }
         for name in &wanted.secrets {

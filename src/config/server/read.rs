@@ -19,9 +19,15 @@ use crate::domain::server_address::ServerAddress;
 
 use super::keys::{self, SERVER};
 use super::{
-    Compute, Ec2Compute, Front, Gateway, GitHub, Listen, LocalCompute, Postgres, PostgresServer, SandboxRule, Seed,
-    SeedFormat, Server, Store, Sweep, SweepMode,
+    Compute, Ec2Compute, Front, Gateway, GitHub, Listen, LocalCompute, Postgres, PostgresServer, Rds, SandboxRule,
+    Seed, SeedFile, SeedFormat, SeedSnapshot, SeedSource, Server, Store, Sweep, SweepMode,
 };
+
+/// What instances restored from a snapshot run as, where the operator names nothing.
+const DATABASE_CLASS: &str = "db.t4g.micro";
+
+/// The oldest snapshot that may be used, where the operator says nothing.
+const SNAPSHOT_AGE: std::time::Duration = std::time::Duration::from_hours(14 * 24);
 
 /// Words that stand for production, where the operator names none.
 const PRODUCTION_WORDS: [&str; 3] = ["prod", "production", "live"];
@@ -73,7 +79,8 @@ impl Reader<'_> {
         let store = self.store(view.table("store", &keys::STORE), state_dir.as_ref());
         let github = self.github(view.table("github", &keys::GITHUB));
         let compute = self.compute(view.table("compute", &keys::COMPUTE));
-        let seeds = self.seeds(view);
+        let on_aws = view.table("compute", &keys::COMPUTE).text("kind").is_some_and(|kind| kind.text == "ec2");
+        let seeds = self.seeds(view, on_aws);
         let database_servers: Vec<String> = view
             .table("allow", &keys::ALLOW)
             .list("database_servers")
@@ -94,6 +101,7 @@ impl Reader<'_> {
             github: github?,
             compute: compute?,
             postgres,
+            rds: rds(view.table("database", &keys::DATABASE).table("rds", &keys::RDS)),
             seeds,
             limits: limits(limits_view)?,
             pace: pace(view.table("pace", &keys::PACE))?,
@@ -217,43 +225,95 @@ impl Reader<'_> {
         })
     }
 
-    fn seeds(&mut self, view: View<'_>) -> BTreeMap<SeedName, Seed> {
+    fn seeds(&mut self, view: View<'_>, on_aws: bool) -> BTreeMap<SeedName, Seed> {
         let mut seeds = BTreeMap::new();
         for entry in view.named("seeds") {
             let seed = View::new(&entry.value, &keys::SEED);
             let engine = seed.text("engine").and_then(|engine| engine_of(engine.text));
-            let format = seed.text("format").and_then(|format| format_of(format.text));
-            let (Some(engine), Some(format), Some(path), Ok(name)) =
-                (engine, format, seed.text("path"), SeedName::parse(entry.key.as_str()))
-            else {
-                continue;
-            };
-            let fits = match format {
-                SeedFormat::Auto | SeedFormat::Plain => true,
-                SeedFormat::Custom | SeedFormat::Directory => engine == Engine::Postgres,
-                SeedFormat::Sqlite => engine == Engine::Sqlite,
-            };
-            if !fits {
-                let message = format!("`seeds.{name}.format` does not go with its engine");
-                let help = "engine sqlite takes sqlite or plain; engine postgres takes plain, custom or directory";
-                self.problems.push(Problem::new(seed.span("format"), message, "").help(help));
+            let source = self.seed_source(&entry.key, seed, engine, on_aws);
+            if let (Some(engine), Some(source), Ok(name)) = (engine, source, SeedName::parse(entry.key.as_str())) {
+                seeds.insert(name, Seed { engine, source });
             }
-            let extensions = texts(seed, "extensions");
-            if engine == Engine::Sqlite && !extensions.is_empty() {
-                let message = format!("`seeds.{name}.extensions` does not go with its engine");
-                self.problems.push(
-                    Problem::new(seed.span("extensions"), message, "").help("only engine postgres has extensions"),
-                );
-            }
-            seeds.insert(name, Seed { engine, path: self.around.path(path.text), format, extensions });
         }
         seeds
+    }
+
+    fn seed_source(&mut self, name: &str, seed: View<'_>, engine: Option<Engine>, on_aws: bool) -> Option<SeedSource> {
+        let mut refuse = |key: &str, message: String, help: &str| {
+            self.problems.push(Problem::new(seed.span(key), message, "").help(help));
+        };
+        let misplaced: &[&str] = match (seed.written("path"), seed.written("snapshot")) {
+            (None, None) => {
+                refuse(
+                    "engine",
+                    format!("`seeds.{name}` has no data"),
+                    "add `path`, or `snapshot` for a golden snapshot on RDS",
+                );
+                return None;
+            }
+            (Some(_), Some(_)) => {
+                refuse("snapshot", format!("`seeds.{name}` has a path and a snapshot"), "remove one of the two");
+                return None;
+            }
+            (Some(_), None) => &["database", "class", "max_age"],
+            (None, Some(_)) => &["format", "extensions"],
+        };
+        for key in misplaced.iter().filter(|key| seed.written(key).is_some()) {
+            refuse(key, format!("`seeds.{name}.{key}` has no meaning here"), "remove it");
+        }
+        if seed.written("path").is_some() {
+            return self.seed_file(name, seed, engine?).map(SeedSource::File);
+        }
+        if !on_aws {
+            let help = "instances on RDS are reached from machines on EC2: set `compute.kind = \"ec2\"`, or use a dump";
+            refuse("snapshot", format!("`seeds.{name}.snapshot` needs machines on EC2"), help);
+        }
+        if engine == Some(Engine::Sqlite) {
+            refuse(
+                "engine",
+                format!("`seeds.{name}` is a snapshot on RDS, which has no sqlite"),
+                "use engine postgres",
+            );
+        }
+        let Some(database) = seed.text("database") else {
+            let message = format!("`seeds.{name}.snapshot` is there without `database`");
+            refuse("snapshot", message, "name the database in the snapshot that applications use");
+            return None;
+        };
+        Some(SeedSource::Snapshot(SeedSnapshot {
+            prefix: seed.text("snapshot")?.text.to_owned(),
+            database: database.text.to_owned(),
+            class: seed.text("class").map_or(DATABASE_CLASS, |class| class.text).to_owned(),
+            max_age: if seed.written("max_age").is_some() { seed.lasting("max_age")? } else { SNAPSHOT_AGE },
+        }))
+    }
+
+    fn seed_file(&mut self, name: &str, seed: View<'_>, engine: Engine) -> Option<SeedFile> {
+        let format = seed.text("format").and_then(|format| format_of(format.text))?;
+        let fits = match format {
+            SeedFormat::Auto | SeedFormat::Plain => true,
+            SeedFormat::Custom | SeedFormat::Directory => engine == Engine::Postgres,
+            SeedFormat::Sqlite => engine == Engine::Sqlite,
+        };
+        if !fits {
+            let message = format!("`seeds.{name}.format` does not go with its engine");
+            let help = "engine sqlite takes sqlite or plain; engine postgres takes plain, custom or directory";
+            self.problems.push(Problem::new(seed.span("format"), message, "").help(help));
+        }
+        let extensions = texts(seed, "extensions");
+        if engine == Engine::Sqlite && !extensions.is_empty() {
+            let message = format!("`seeds.{name}.extensions` does not go with its engine");
+            self.problems
+                .push(Problem::new(seed.span("extensions"), message, "").help("only engine postgres has extensions"));
+        }
+        Some(SeedFile { path: self.around.path(seed.text("path")?.text), format, extensions })
     }
 
     fn postgres(&mut self, view: View<'_>, seeds: &BTreeMap<SeedName, Seed>, allowed: &[String]) -> Option<Postgres> {
         let view = view.table("database", &keys::DATABASE);
         let written = view.written("postgres").is_some();
-        if !written && !seeds.values().any(|seed| seed.engine == Engine::Postgres) {
+        let is_cloned = |seed: &Seed| seed.engine == Engine::Postgres && matches!(seed.source, SeedSource::File(_));
+        if !written && !seeds.values().any(is_cloned) {
             return None;
         }
         let view = view.table("postgres", &keys::POSTGRES);
@@ -361,6 +421,13 @@ fn local_compute(view: View<'_>) -> Option<LocalCompute> {
         _ => return None,
     };
     Some(LocalCompute { read_only_paths: paths("read_only_paths"), path: paths("path"), sandbox })
+}
+
+fn rds(view: View<'_>) -> Rds {
+    Rds {
+        root_certificate: view.text("root_certificate").map(|path| PathBuf::from(path.text)),
+        key: view.text("key").map(|key| key.text.to_owned()),
+    }
 }
 
 fn limits(view: View<'_>) -> Option<Limits> {

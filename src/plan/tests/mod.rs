@@ -14,7 +14,7 @@ use crate::domain::id::{
     CommitSha, EnvKey, InstallId, InstallationId, PrNumber, RepoId, RepoName, SeedName, ServiceName,
 };
 use crate::domain::policy::{
-    AllowList, BotRule, Command, DatabaseConfig, DraftRule, Engine, ForkRule, Labels, Lifetime, Limits, LinkBase,
+    AllowList, BotRule, Command, DatabaseConfig, DraftRule, Engine, ForkRule, Labels, Lane, Lifetime, Limits, LinkBase,
     OnPush, Pace, Policy, RepoConfig, RepoSetting, Service, Trigger, TriggerMode,
 };
 use crate::domain::pull::{ConfigFacts, PullFacts, PullState};
@@ -94,6 +94,7 @@ pub(super) fn repo_config() -> RepoConfig {
         build: Some(Command { run: "make".to_owned(), timeout: Duration::from_mins(10) }),
         database: Some(DatabaseConfig {
             engine: Engine::Postgres,
+            lane: Lane::Auto,
             seed: SeedName::parse("golden").unwrap(),
             migrate: None,
             on_push: OnPush::Keep,

@@ -94,7 +94,7 @@ pub struct Staging {
     pub ami: String,
     pub strict: Strict,
     pub aws: Connection,
-    _moto: Moto,
+    pub moto: Moto,
 }
 
 impl Staging {
@@ -133,7 +133,7 @@ impl Staging {
         iam.create_account_alias().account_alias("acme-staging").send().await.unwrap();
         let strict = Strict::before(&moto.url).await;
         let aws = Connection::with(&settings(&strict.url).await);
-        Self { ec2, iam, vpc, ami, strict, aws, _moto: moto }
+        Self { ec2, iam, vpc, ami, strict, aws, moto }
     }
 
     /// What machines are made from.

@@ -1,6 +1,7 @@
 //! The provider for AWS against moto's server, over HTTP, behind a layer that is as strict as AWS where moto is not.
 
 mod counterpart;
+mod databases;
 mod errors;
 mod ground;
 mod machines;

@@ -33,9 +33,13 @@ pub enum Fault {
 struct Book {
     faults: HashMap<String, VecDeque<Fault>>,
     counts: BTreeMap<String, usize>,
+    /// What each action was last called with.
+    last: BTreeMap<String, BTreeMap<String, String>>,
     /// By token: what was asked, and what was answered.
     asked: HashMap<String, (BTreeMap<String, String>, Bytes)>,
     terminated: HashSet<String>,
+    /// Where the endpoints of databases lead.
+    server: Option<(String, u16)>,
 }
 
 #[derive(Clone)]
@@ -75,6 +79,16 @@ impl Strict {
         self.book.lock().unwrap().faults.entry(action.to_owned()).or_default().push_back(fault);
     }
 
+    /// The endpoints of databases lead there from now on.
+    pub fn lead_databases_to(&self, host: &str, port: u16) {
+        self.book.lock().unwrap().server = Some((host.to_owned(), port));
+    }
+
+    /// What an action was last called with.
+    pub fn last(&self, action: &str) -> BTreeMap<String, String> {
+        self.book.lock().unwrap().last.get(action).cloned().unwrap_or_default()
+    }
+
     /// How often each action was called so far.
     pub fn counts(&self) -> BTreeMap<String, usize> {
         self.book.lock().unwrap().counts.clone()
@@ -96,6 +110,7 @@ async fn answer(State(layer): State<Layer>, request: Request) -> Response {
     let fault = {
         let mut book = layer.book.lock().unwrap();
         *book.counts.entry(action.clone()).or_default() += 1;
+        book.last.insert(action.clone(), form.clone());
         book.faults.get_mut(&action).and_then(VecDeque::pop_front)
     };
     match fault {
@@ -132,6 +147,10 @@ impl Layer {
         let (parts, text) = answer.into_parts();
         let text = axum::body::to_bytes(text, 10 << 20).await.unwrap();
         let mut book = self.book.lock().unwrap();
+        let text = match book.server.as_ref().filter(|_| action == "DescribeDBInstances") {
+            Some((host, port)) => redirected(&String::from_utf8_lossy(&text), host, *port).into(),
+            None => text,
+        };
         if parts.status.is_success() {
             if let Some(token) = token {
                 book.asked.insert(token.clone(), (asked(form), text.clone()));
@@ -189,6 +208,17 @@ impl Layer {
         }
         response
     }
+}
+
+/// The answer with every endpoint at one place.
+fn redirected(text: &str, host: &str, port: u16) -> String {
+    let there = format!("<Endpoint><Address>{host}</Address><Port>{port}</Port></Endpoint>");
+    let mut parts = text.split("<Endpoint>");
+    let mut all = vec![parts.next().unwrap_or_default()];
+    for part in parts {
+        all.extend([there.as_str(), part.split_once("</Endpoint>").unwrap().1]);
+    }
+    all.concat()
 }
 
 /// What a question asks for, whoever asks and when.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kagero::config::server::{Compute, PostgresServer, SandboxRule, SeedFormat, Store};
+use kagero::config::server::{Compute, PostgresServer, SandboxRule, SeedFormat, SeedSource, Store};
 use kagero::config::{RenderStyle, explain, load_server};
 use kagero::domain::policy::{Engine, RepoSetting};
 use secrecy::ExposeSecret as _;
@@ -38,8 +38,9 @@ fn a_file_of_ten_lines_is_enough() {
     let postgres = server.postgres.as_ref().unwrap();
     assert!(matches!(postgres.server, PostgresServer::Private { user: None }));
     let seed = server.seeds.values().next().unwrap();
-    assert_eq!((seed.engine, seed.format), (Engine::Postgres, SeedFormat::Auto));
-    assert!(seed.path.is_absolute());
+    let SeedSource::File(file) = &seed.source else { panic!("{seed:?}") };
+    assert_eq!((seed.engine, file.format), (Engine::Postgres, SeedFormat::Auto));
+    assert!(file.path.is_absolute());
     assert!(server.warnings.is_empty());
 
     let policy = server.policy();
@@ -131,7 +132,8 @@ fn what_only_an_administrator_may_allow_can_be_named() {
     );
     let server = read_server(&file).unwrap();
     assert_eq!(server.postgres.unwrap().open_databases, ["wiki"]);
-    assert_eq!(server.seeds.values().next().unwrap().extensions, ["hstore"]);
+    let SeedSource::File(read) = &server.seeds.values().next().unwrap().source else { panic!("{:?}", server.seeds) };
+    assert_eq!(read.extensions, ["hstore"]);
     let sqlite = file.replace("engine = \"postgres\"", "engine = \"sqlite\"");
     let words = read_server(&sqlite).unwrap_err().render(RenderStyle::Plain);
     assert!(words.contains("`seeds.golden.extensions` does not go with its engine"), "{words}");
@@ -224,5 +226,34 @@ fn instances_are_launched_where_the_operator_has_said_and_nowhere_else() {
     ] {
         let half = refused(&format!("{text}{half}\n"));
         assert!(half.contains(&format!("without `{other}`")), "{half}");
+    }
+}
+
+#[test]
+fn a_seed_is_a_file_or_snapshots() {
+    let ec2 = "[compute]\nkind = \"ec2\"\n[compute.ec2]\naccount = \"111111111111\"\nregion = \"eu-central-1\"\n\
+               vpc = \"vpc-0a1b\"\nami = \"ami-0a1b\"\ninstance_types = [\"t4g.small\"]\n";
+    let golden = "[seeds.big]\nengine = \"postgres\"\nsnapshot = \"kagero-golden-shop-\"\n";
+    let server = read_server(&format!("{SMALLEST}{ec2}{golden}database = \"shop\"\n")).unwrap();
+    let SeedSource::Snapshot(big) = &server.seeds["big".to_owned().try_into().as_ref().unwrap()].source else {
+        panic!()
+    };
+    assert_eq!((big.prefix.as_str(), big.database.as_str()), ("kagero-golden-shop-", "shop"));
+    assert_eq!((big.class.as_str(), big.max_age), ("db.t4g.micro", Duration::from_hours(14 * 24)));
+
+    for (text, finding) in [
+        (format!("{golden}database = \"shop\"\n"), "needs machines on EC2"),
+        (format!("{ec2}{golden}"), "without `database`"),
+        (format!("{ec2}{golden}database = \"shop\"\npath = \"x\"\n"), "a path and a snapshot"),
+        (format!("{ec2}{golden}database = \"shop\"\nformat = \"plain\"\n"), "`seeds.big.format` has no meaning here"),
+        (
+            format!("{ec2}{golden}database = \"shop\"\n").replace("engine = \"postgres\"", "engine = \"sqlite\""),
+            "no sqlite",
+        ),
+        ("class = \"db.t4g.micro\"\n".to_owned(), "`seeds.golden.class` has no meaning here"),
+        ("[seeds.none]\nengine = \"postgres\"\n".to_owned(), "`seeds.none` has no data"),
+    ] {
+        let told = refused(&format!("{SMALLEST}{text}"));
+        assert!(told.contains(finding), "{finding}: {told}");
     }
 }

@@ -13,8 +13,8 @@ use kagero::domain::ledger::{
     Answer, CommentSaid, DeploymentSaid, DeploymentState, Host, Intent, Ledger, Proof, Role, Said, Standing, Token,
 };
 use kagero::domain::policy::{
-    BotRule, Command, DatabaseConfig, DraftRule, Engine, ForkRule, Lifetime, OnPush, RepoConfig, RepoSetting, Service,
-    Trigger, TriggerMode,
+    BotRule, Command, DatabaseConfig, DraftRule, Engine, ForkRule, Lane, Lifetime, OnPush, RepoConfig, RepoSetting,
+    Service, Trigger, TriggerMode,
 };
 use kagero::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
 use kagero::domain::time::Timestamp;
@@ -185,6 +185,7 @@ fn repo_config() -> impl Strategy<Value = RepoConfig> {
             build: Some(command.clone()),
             database: Some(DatabaseConfig {
                 engine: Engine::Postgres,
+                lane: Lane::Auto,
                 seed: SeedName::parse("golden").unwrap(),
                 migrate: Some(command),
                 on_push: OnPush::Keep,

@@ -1,11 +1,10 @@
 //! The lane `rds`: an instance of its own for each environment, restored from a golden snapshot.
 //!
 //! Guarantees: see [`crate::cloud::Databases`]. Every default that a restore would take over from its source is overridden.
-//! An instance is ready once it was settled inside ([`inside`]); its administrator's password is made by RDS at the restore
+//! An instance is ready once it was settled inside ([`restored`]); its administrator's password is made by RDS at the restore
 //! and is read only to settle it. Deleting skips the final snapshot, and touches no snapshot.
 //! Must not know: plans, the store, GitHub.
 
-mod inside;
 mod restore;
 mod snapshot;
 mod status;
@@ -17,15 +16,16 @@ use async_trait::async_trait;
 use aws_sdk_rds::types::DbInstance;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use self::inside::{Administrator, Endpoint, Wish};
 use self::status::Status;
 use super::connection::Connection;
 use super::error::{Verb, code, refused, told};
 use super::network::Network;
 use super::pace::{Bucket, Pace};
 use super::pages::Pages;
-use super::tags::{INSTALL, of_rds};
+use super::tags::{INSTALL, SEED, of_rds};
 use crate::clock::Clock;
+use crate::cloud::lanes::INSTANCE_PREFIX;
+use crate::cloud::postgres::restored::{self, Administrator, Endpoint, Wish};
 use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases, ErrorClass, nothing, unknown_residue};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::{DatabaseId, InstallId, SeedName};
@@ -37,9 +37,6 @@ use crate::seed::role::RoleLimits;
 use crate::seed::scram;
 
 pub use snapshot::Golden;
-
-/// What the ids of this provider begin with.
-pub const ID_PREFIX: &str = "rds:";
 
 /// The settings of this lane.
 #[derive(Debug, Clone)]
@@ -54,12 +51,19 @@ pub struct RdsSettings {
     pub parameter_group: String,
     /// The seeds that are golden snapshots.
     pub goldens: BTreeMap<SeedName, Golden>,
+    /// The key that administrators' passwords are encrypted with; `None`: the account's own.
+    pub key: Option<String>,
     /// What roles' passwords are computed from.
     pub secret: SecretString,
     /// How connections are secured.
     pub tls: Tls,
     /// Instances on a page of a listing: 20 to 100.
     pub page: i32,
+}
+
+impl RdsSettings {
+    /// As many as RDS allows.
+    pub const PAGE: i32 = 100;
 }
 
 /// Databases on RDS. Cheap to clone.
@@ -222,24 +226,22 @@ impl Inner {
         let at = endpoint(instance).ok_or_else(|| retry("it has no address yet"))?;
         let name = DatabaseName::parse(&self.settings.install, name)
             .map_err(|error| refused(ErrorClass::Bug, &what, error.to_string()))?;
-        // Several seeds may have one database's name; the tags do not say which seed it was.
-        let database = instance
-            .db_name()
-            .map(str::to_owned)
-            .or_else(|| self.settings.goldens.values().next().map(|golden| golden.database.clone()))
-            .ok_or_else(|| retry("no seed is a golden snapshot any more"))?;
+        let seed = of_rds(instance.tag_list()).get(SEED).and_then(|seed| SeedName::parse(seed).ok());
+        let seed = seed
+            .ok_or_else(|| refused(ErrorClass::Denied, &what, format!("it has no tag {SEED}; look at it by hand")))?;
+        let database = &self.golden(&what, &seed)?.database;
         let user = instance.master_username().ok_or_else(|| retry("it does not say who administers it"))?;
         let password = self.password(&what, instance).await?;
         let admin = Administrator { user: user.to_owned(), password };
         let wish = Wish {
             name: &name,
-            database: &database,
+            database,
             tags,
             secret: &self.settings.secret,
             limits: RoleLimits::default(),
             tls: &self.settings.tls,
         };
-        inside::settle(&at, admin, &wish).await
+        restored::settle(&at, admin, &wish).await
     }
 
     /// The administrator's password, which RDS keeps in Secrets Manager.
@@ -329,7 +331,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn id_of(resource: &str) -> Result<DatabaseId, CloudError> {
-    DatabaseId::parse(format!("{ID_PREFIX}{resource}"))
+    DatabaseId::parse(format!("{INSTANCE_PREFIX}{resource}"))
         .map_err(|error| refused(ErrorClass::Bug, format!("name database {resource}"), error.to_string()))
 }
 

@@ -23,13 +23,13 @@ use crate::seed::name::DatabaseName;
 impl Inner {
     /// Begins to restore a database, or accepts the one that is there.
     pub(super) async fn restore(&self, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
-        let DatabaseBirth { tags, database, slot } = birth;
+        let DatabaseBirth { tags: owner, database, slot } = birth;
         let identifier = identifier_of(&database.name);
         let what = format!("restore {identifier}");
         let bug = |why: String| refused(ErrorClass::Bug, &what, why);
         DatabaseName::parse(&self.settings.install, &database.name).map_err(|error| bug(error.to_string()))?;
-        if tags.install != self.settings.install {
-            return Err(bug(format!("its tags name installation {}, not ours", tags.install)));
+        if owner.install != self.settings.install {
+            return Err(bug(format!("its tags name installation {}, not ours", owner.install)));
         }
         let Some(slot) = slot.filter(|slot| self.network.slots.contains(slot)) else {
             let why = "its record names no slot of this network: close the pull request, and reopen it when its preview \
@@ -40,7 +40,8 @@ impl Inner {
         let snapshots = self.snapshots().await?;
         let chosen = choose(&snapshots, golden, &self.settings.install, self.clock.now());
         let snapshot = chosen.map_err(|why| refused(ErrorClass::Denied, &what, why))?;
-        let pairs = tags::written(tags, &identifier);
+        let mut pairs = tags::written(owner, &identifier);
+        pairs.push((tags::SEED, database.seed.to_string()));
         let all = pairs.iter().map(|(key, value)| Tag::builder().key(*key).value(value).build()).collect();
         self.pace.take(Bucket::ChangeDatabases, &what)?;
         let request = self
@@ -66,7 +67,8 @@ impl Inner {
             .auto_minor_version_upgrade(false)
             .multi_az(false)
             .enable_iam_database_authentication(false)
-            .manage_master_user_password(true);
+            .manage_master_user_password(true)
+            .set_master_user_secret_kms_key_id(self.settings.key.clone());
         match request.send().await {
             Ok(made) => {
                 let resource = made.db_instance().and_then(|instance| instance.dbi_resource_id());

@@ -14,7 +14,7 @@ mod tasks;
 
 use async_trait::async_trait;
 
-use crate::cloud::fault;
+use crate::cloud::postgres::fault;
 use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::DatabaseId;

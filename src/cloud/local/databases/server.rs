@@ -10,7 +10,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use tokio::sync::Mutex;
 
-use crate::cloud::{CloudError, DatabaseAccess, session};
+use crate::cloud::postgres::session;
+use crate::cloud::{CloudError, DatabaseAccess};
 use crate::domain::id::InstallId;
 use crate::domain::observed::Location;
 use crate::domain::owned::name_prefix;

@@ -17,7 +17,7 @@ use super::super::fault;
 use super::list::{find_one, find_roles};
 use super::prepare::{may_be_claimed, read_inner_marker};
 use super::{Inner, lock};
-use crate::cloud::session;
+use crate::cloud::postgres::session;
 
 impl Inner {
     /// Drops a database and its roles.

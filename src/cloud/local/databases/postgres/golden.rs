@@ -23,7 +23,7 @@ use crate::seed::scram;
 use super::super::fault;
 use super::list::{find_one, find_roles};
 use super::{Inner, lock};
-use crate::cloud::session;
+use crate::cloud::postgres::session;
 
 /// A complete golden.
 #[derive(Debug, Clone, PartialEq, Eq)]

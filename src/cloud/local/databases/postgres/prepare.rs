@@ -28,7 +28,7 @@ use super::super::fault;
 use super::golden::GoldenDatabase;
 use super::list::{Found, find_one, find_roles};
 use super::{Inner, lock};
-use crate::cloud::session;
+use crate::cloud::postgres::session;
 
 /// Pauses before another try, where the server was down, busy or the template in use.
 const PAUSES: [Duration; 5] = [

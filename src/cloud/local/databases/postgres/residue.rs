@@ -22,7 +22,7 @@ use super::list::{Found, find_databases, find_one};
 use super::lock::Busy;
 use super::prepare::read_inner_marker;
 use super::{ID_PREFIX, Inner, lock};
-use crate::cloud::session;
+use crate::cloud::postgres::session;
 
 /// What the name of a golden ends with while it is loaded.
 const LOADING: &str = "_loading";

@@ -7,7 +7,8 @@
 use secrecy::SecretString;
 use sqlx::postgres::PgConnection;
 
-use crate::cloud::{CloudError, fault, session};
+use super::{fault, session};
+use crate::cloud::CloudError;
 use crate::domain::observed::Tags;
 use crate::domain::owned::name_prefix;
 use crate::domain::server_address::{ServerAddress, Tls};
@@ -15,6 +16,7 @@ use crate::seed::marker::{Marker, Sign, Stage};
 use crate::seed::name::DatabaseName;
 use crate::seed::restored;
 use crate::seed::role::{self, Presence, RoleLimits};
+use crate::seed::sql::Sql;
 
 /// Where an instance answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +74,7 @@ pub async fn settle(at: &Endpoint, admin: Administrator, wish: &Wish<'_>) -> Res
     let presence = presence(&mut inside, &what, &roles.all(), &marker, wish.tags).await?;
     let make = role::make(&roles, presence, &marker, wish.secret, wish.limits);
     let settle = restored::settle(wish.database, &address.user, &roles, &marker, &sign);
-    session::run(&mut inside, &what, crate::seed::sql::Sql::all([make, settle])).await?;
+    session::run(&mut inside, &what, Sql::all([make, settle])).await?;
     sqlx::Connection::close(inside).await.map_err(|error| fault::sql(&what, &error))
 }
 

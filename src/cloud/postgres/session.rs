@@ -10,7 +10,8 @@ use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::{CloudError, fault};
+use super::fault;
+use crate::cloud::CloudError;
 use crate::domain::server_address::{ServerAddress, TlsMode};
 use crate::seed::sql::Sql;
 
