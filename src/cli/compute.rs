@@ -113,23 +113,23 @@ async fn ec2(_: &Server, _: &Ec2Compute, _: &InstallSecret, _: &Arc<dyn Clock>) 
     anyhow::bail!("compute.kind is ec2, but this program was built without its AWS part; build it with --features aws")
 }
 
+/// What speaks against the ground, and what the network has.
 #[cfg(feature = "aws")]
-async fn ec2(
-    server: &Server,
-    compute: &Ec2Compute,
-    secret: &InstallSecret,
-    clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Built> {
-    use super::Exit;
-    use crate::cloud::aws::ground::{Expected, judge};
-    use crate::cloud::aws::{
-        AgentSource, Connection, Ec2Machines, MachineSettings, Network, Wanted, survey_ground, survey_network,
-    };
+pub struct Survey {
+    /// The way there.
+    pub aws: crate::cloud::aws::Connection,
+    /// Everything that speaks against it.
+    pub objections: Vec<String>,
+    /// The network, or all that it lacks.
+    pub network: Result<crate::cloud::aws::Network, Vec<String>>,
+}
 
-    if server.install.as_str().contains("--") {
-        // Names on RDS have no two hyphens in a row.
-        return Err(Exit::Config.because("name: with compute.kind ec2 it has no two hyphens in a row".to_owned()));
-    }
+/// Looks, and changes nothing.
+#[cfg(feature = "aws")]
+pub async fn survey(server: &Server, compute: &Ec2Compute) -> Survey {
+    use crate::cloud::aws::rules::ground::{Expected, judge};
+    use crate::cloud::aws::{Connection, Network, Wanted, survey_ground, survey_network};
+
     let aws = Connection::open(&compute.region).await;
     let expected = Expected {
         install: server.install.clone(),
@@ -138,13 +138,35 @@ async fn ec2(
         production_words: compute.production_words.clone(),
     };
     let objections = judge(&survey_ground(&aws, &compute.vpc).await, &expected);
+    let mut objections: Vec<String> = objections.iter().map(ToString::to_string).collect();
+    if server.install.as_str().contains("--") {
+        objections.push("the installation's name has two hyphens in a row, which names on RDS may not".to_owned());
+    }
+    let wanted = Wanted { vpc: compute.vpc.clone(), ami: compute.ami.clone(), kinds: compute.instance_types.clone() };
+    let network = match survey_network(&aws, &wanted).await {
+        Err(error) => Err(vec![error.to_string()]),
+        Ok(found) => Network::assemble(&found, &server.install, &compute.ami, &compute.instance_types)
+            .map_err(|lacks| lacks.iter().map(ToString::to_string).collect()),
+    };
+    Survey { aws, objections, network }
+}
+
+#[cfg(feature = "aws")]
+async fn ec2(
+    server: &Server,
+    compute: &Ec2Compute,
+    secret: &InstallSecret,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Built> {
+    use super::Exit;
+    use crate::cloud::aws::{AgentSource, Ec2Machines, MachineSettings};
+
+    let Survey { aws, objections, network } = survey(server, compute).await;
     if !objections.is_empty() {
         return Err(Exit::Unauthorised.because(format!("this is not staging's ground: {}", lines(&objections))));
     }
-    let wanted = Wanted { vpc: compute.vpc.clone(), ami: compute.ami.clone(), kinds: compute.instance_types.clone() };
-    let found = survey_network(&aws, &wanted).await.context("the staging network could not be looked at")?;
-    let network = Network::assemble(&found, &server.install, &compute.ami, &compute.instance_types)
-        .map_err(|lacks| Exit::Config.because(format!("compute.ec2 cannot be used: {}", lines(&lacks))))?;
+    let network =
+        network.map_err(|lacks| Exit::Config.because(format!("compute.ec2 cannot be used: {}", lines(&lacks))))?;
     let settings = MachineSettings {
         install: server.install.clone(),
         account: compute.account.clone(),
@@ -213,7 +235,7 @@ fn instances(
 }
 
 #[cfg(feature = "aws")]
-fn lines(all: &[impl std::fmt::Display]) -> String {
+fn lines(all: &[String]) -> String {
     let lines: Vec<String> = all.iter().map(|one| format!("\n  - {one}")).collect();
     lines.concat()
 }

@@ -16,6 +16,9 @@ use crate::domain::id::SeedName;
 /// The arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArguments {
+    /// Look at AWS too: account, network, slots, where machines may be put.
+    #[arg(long)]
+    aws: bool,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -61,6 +64,9 @@ pub async fn run(config: &Path, arguments: &DoctorArguments) -> anyhow::Result<E
         findings.extend(seeds(server));
         findings.extend(postgres(server).await);
         findings.push(github(server).await);
+        if arguments.aws {
+            findings.extend(aws(server).await);
+        }
     }
     let ok = findings.iter().all(|finding| finding.ok);
     if arguments.json {
@@ -161,4 +167,44 @@ async fn github(server: &Server) -> Finding {
         Ok(count) => Finding::good("github", format!("{count} repositories can be reached")),
         Err(error) => Finding::bad("github", format!("{error:#}"), hint),
     }
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "the one with AWS waits")]
+async fn aws(_: &Server) -> Vec<Finding> {
+    vec![Finding::bad("aws", "this program was built without its AWS part", "build it with --features aws")]
+}
+
+#[cfg(feature = "aws")]
+async fn aws(server: &Server) -> Vec<Finding> {
+    let Compute::Ec2(compute) = &server.compute else {
+        return vec![Finding::bad("aws", "compute.kind is local", "set compute.kind = \"ec2\" and [compute.ec2]")];
+    };
+    let survey = super::compute::survey(server, compute).await;
+    let mut findings: Vec<Finding> =
+        survey.objections.iter().map(|objection| Finding::bad("ground", objection, "see docs/aws.md")).collect();
+    if findings.is_empty() {
+        findings.push(Finding::good("ground", format!("account {}, {}", compute.account, compute.vpc)));
+    }
+    match survey.network {
+        Err(lacks) => findings.extend(lacks.iter().map(|lack| Finding::bad("network", lack, "see infra/README.md"))),
+        Ok(network) => {
+            let wanted = server.limits.environments as usize;
+            let slots = format!("{} slots for {wanted} environments", network.slots.len());
+            findings.push(if network.slots.len() < wanted {
+                Finding::bad("slots", slots, "infra/deploy slots, or lower limits.environments")
+            } else {
+                Finding::good("slots", slots)
+            });
+            for (zone, subnet) in &network.subnets {
+                let free = format!("{zone}: {} addresses are free in {}", subnet.free, subnet.id);
+                findings.push(if subnet.free == 0 {
+                    Finding::bad("subnet", free, "machines go elsewhere; take away what uses the addresses")
+                } else {
+                    Finding::good("subnet", free)
+                });
+            }
+        }
+    }
+    findings
 }

@@ -369,9 +369,10 @@ pub fn prepare_state_dir(dir: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// The policy, with the places that are known only here.
-fn policy(server: &Server, state_dir: &Path) -> Policy {
+pub fn policy(server: &Server, state_dir: &Path) -> Policy {
     let mut policy = server.policy();
-    policy.allow.accounts = vec![state_dir.display().to_string()];
+    // Things on this host say where they are by the directory's canonical path.
+    policy.allow.accounts.push(state_dir.display().to_string());
     if matches!(&server.postgres, Some(postgres) if matches!(postgres.server, PostgresServer::Private { .. })) {
         policy.allow.networks.push(PRIVATE_NETWORK.to_owned());
     }

@@ -4,7 +4,7 @@
 
 use crate::cloud::CloudError;
 use crate::domain::id::EnvUid;
-use crate::domain::ledger::{Ledger, Role, Standing};
+use crate::domain::ledger::{Answer, Ledger, Role, Standing};
 use crate::domain::network::Vacancy;
 use crate::domain::observed::{Database, Machine};
 use crate::domain::policy::Policy;
@@ -44,7 +44,8 @@ fn is_young(ledger: Option<&Ledger>, policy: &Policy, at: Timestamp, about: impl
         ledger
             .intents
             .iter()
-            .filter(|intent| about(&intent.role))
+            // What there was no room for was surely not made.
+            .filter(|intent| about(&intent.role) && !matches!(intent.answer, Some(Answer::NoRoom(_))))
             .any(|intent| at.since(intent.asked_at) < policy.pace.grace)
     })
 }

@@ -199,6 +199,11 @@ impl<'a> Draft<'a> {
         let last = self.ledger.intents_for(&Role::Machine).next_back();
         let attempt = match (last, stopped) {
             (None, _) => 1,
+            // It was asked to come up, and may not be seen to do so yet.
+            (Some(intent), Some(_)) if self.may_be_invisible(intent) => {
+                self.waiting.push(Waiting::Machine);
+                return;
+            }
             (Some(intent), Some(_)) if self.seen.at.since(intent.asked_at) >= LIVED => intent.attempt,
             (Some(intent), Some(_)) => intent.attempt + 1,
             // Refused, retired, or accepted and now proven absent: dead. Without an answer it may be asked again.

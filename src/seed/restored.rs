@@ -14,9 +14,14 @@ use super::marker::{Marker, Sign};
 use super::name::RoleNames;
 use super::sql::{Sql, ident, literal};
 
+/// Roles of RDS's own, which cannot be changed. A closed list: a role that is merely called like them is not spared.
+const SERVICE: &str = "'rdsadmin', 'rds_superuser', 'rds_replication', 'rds_password', 'rds_iam', 'rds_ad', 'rds_extension', \
+                       'rds_reserved', 'rdsrepladmin', 'rdstopmgr', 'rdsproxyadmin', 'rdswriteforwarduser'";
+
 /// Held by whoever settles a server, so that it is done once.
 pub fn lock() -> Sql {
-    Sql::new("SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext('kagero: restored'))")
+    let patience = Sql::new("SET lock_timeout = '30s'");
+    Sql::all([patience, Sql::new("SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext('kagero: restored'))")])
 }
 
 /// The comment on a database.
@@ -36,9 +41,11 @@ pub fn settle(database: &str, admin: &str, roles: &RoleNames, marker: &Marker, s
         Sql::new(format!("ALTER SCHEMA public OWNER TO {}", ident(&roles.migration))),
         Sql::new("REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
         Sql::new(format!("ALTER DATABASE {} OWNER TO {}", ident(database), ident(&roles.owner))),
+        // Publications can be owned only by who may make such; event triggers only by a superuser. No copy needs them.
+        drop_publications(),
         take_over(admin, roles),
         claim::rights(roles),
-        claim::mark(marker),
+        mark(marker),
         database::admit(database, roles, sign),
     ])
 }
@@ -60,10 +67,37 @@ $kagero$"
     ))
 }
 
+/// The marker, also where an earlier one was left.
+fn mark(marker: &Marker) -> Sql {
+    Sql::all([
+        Sql::new("CREATE SCHEMA IF NOT EXISTS kagero"),
+        Sql::new("ALTER SCHEMA kagero OWNER TO CURRENT_USER"),
+        Sql::new("CREATE TABLE IF NOT EXISTS kagero.owner (marker text NOT NULL)"),
+        Sql::new("ALTER TABLE kagero.owner OWNER TO CURRENT_USER"),
+        Sql::new("REVOKE ALL ON kagero.owner FROM PUBLIC"),
+        Sql::new("DELETE FROM kagero.owner"),
+        Sql::new(format!("INSERT INTO kagero.owner VALUES ({})", literal(&marker.to_text()))),
+        Sql::new("GRANT USAGE ON SCHEMA kagero TO PUBLIC"),
+        Sql::new("GRANT SELECT ON kagero.owner TO PUBLIC"),
+    ])
+}
+
+fn drop_publications() -> Sql {
+    Sql::new(
+        "DO $kagero$
+DECLARE
+  name text;
+BEGIN
+  FOR name IN SELECT pubname FROM pg_catalog.pg_publication
+  LOOP EXECUTE pg_catalog.format('DROP PUBLICATION %I', name); END LOOP;
+END
+$kagero$",
+    )
+}
+
 /// Nobody whom the snapshot knew gets in any more: their passwords are the source's.
 fn lock_out(admin: &str, roles: &RoleNames) -> Sql {
     let (admin, ours) = (literal(admin), roles.all().map(literal).join(", "));
-    // `rds…` and `pg_…` are the service's and the server's own; they cannot be changed.
     Sql::new(format!(
         "DO $kagero$
 DECLARE
@@ -71,7 +105,7 @@ DECLARE
 BEGIN
   FOR name IN SELECT rolname FROM pg_catalog.pg_roles
     WHERE rolcanlogin AND rolname <> {admin} AND rolname NOT IN ({ours})
-      AND rolname !~ '^(rds|pg_)' AND NOT rolsuper
+      AND rolname NOT IN ({SERVICE}) AND rolname !~ '^pg_' AND NOT rolsuper
   LOOP EXECUTE pg_catalog.format('ALTER ROLE %I NOLOGIN PASSWORD NULL', name); END LOOP;
 END
 $kagero$"
@@ -93,23 +127,30 @@ $kagero$",
     )
 }
 
-/// Whatever roles own something here, the migration role owns it then. REASSIGN takes databases too, so these are given back
-/// to the role that nobody can log in as.
+/// Whatever roles own something here, the migration role owns it then: schemas first, because what is in them may be given
+/// only to a role that may make things there. REASSIGN takes databases too, so these are given back to the role that nobody
+/// can log in as.
 fn take_over(admin: &str, roles: &RoleNames) -> Sql {
     let (admin, mig, owner) = (literal(admin), literal(&roles.migration), literal(&roles.owner));
     Sql::new(format!(
         "DO $kagero$
 DECLARE
   name text;
-BEGIN
-  FOR name IN SELECT DISTINCT r.rolname FROM pg_catalog.pg_roles r
+  owners CONSTANT text[] := ARRAY(SELECT DISTINCT r.rolname::text FROM pg_catalog.pg_roles r
     JOIN pg_catalog.pg_shdepend s ON s.refobjid = r.oid AND s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
     WHERE s.deptype = 'o' AND s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-      AND r.rolname <> {mig} AND r.rolname <> {owner} AND r.rolname !~ '^(rds|pg_)' AND NOT r.rolsuper
+      AND r.rolname <> {mig} AND r.rolname <> {owner} AND r.rolname NOT IN ({SERVICE}) AND r.rolname !~ '^pg_'
+      AND NOT r.rolsuper);
+BEGIN
+  FOREACH name IN ARRAY owners
   LOOP
     IF name <> {admin} THEN EXECUTE pg_catalog.format('GRANT %I TO CURRENT_USER', name); END IF;
-    EXECUTE pg_catalog.format('REASSIGN OWNED BY %I TO %I', name, {mig});
   END LOOP;
+  FOR name IN SELECT n.nspname FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner
+    WHERE r.rolname = ANY (owners)
+  LOOP EXECUTE pg_catalog.format('ALTER SCHEMA %I OWNER TO %I', name, {mig}); END LOOP;
+  FOREACH name IN ARRAY owners
+  LOOP EXECUTE pg_catalog.format('REASSIGN OWNED BY %I TO %I', name, {mig}); END LOOP;
   FOR name IN SELECT d.datname FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba
     WHERE r.rolname = {mig}
   LOOP EXECUTE pg_catalog.format('ALTER DATABASE %I OWNER TO %I', name, {owner}); END LOOP;

@@ -185,7 +185,7 @@ where
             // Credentials are looked for before anything is sent.
             if failure.as_connector_error().is_none_or(aws_sdk_ec2::error::ConnectorError::is_user) || lacks_keys(&why)
             {
-                (ErrorClass::Denied, format!("{why}; {KEYS}"))
+                (ErrorClass::Retry, format!("{why}; {KEYS}"))
             } else {
                 (unanswered, format!("AWS cannot be reached: {why}"))
             }

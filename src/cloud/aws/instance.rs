@@ -6,8 +6,9 @@
 use aws_sdk_ec2::types::{GroupIdentifier, Instance, InstanceNetworkInterface, InstanceStateName};
 
 use super::machines::AGENT_PORT;
-use super::network::Network;
-use super::tags::{NAME, of_ec2};
+use super::pairs::of_ec2;
+use super::rules::network::Network;
+use super::rules::tags::NAME;
 use crate::domain::id::MachineId;
 use crate::domain::network::Placement;
 use crate::domain::observed::{Location, Machine, MachineState};
@@ -17,11 +18,10 @@ use crate::domain::time::Timestamp;
 pub fn life(instance: &Instance) -> Option<MachineState> {
     match instance.state().and_then(|state| state.name()) {
         Some(InstanceStateName::Running) => Some(MachineState::Running),
-        // On its way down it can be neither used nor started yet: asking for it is refused until it is down.
-        Some(InstanceStateName::Stopped | InstanceStateName::Stopping) => Some(MachineState::Stopped),
+        Some(InstanceStateName::Stopped) => Some(MachineState::Stopped),
         Some(InstanceStateName::ShuttingDown) => Some(MachineState::Stopping),
         Some(InstanceStateName::Terminated) => None,
-        // A state that is not known is not absence.
+        // One that is on its way down can be neither used nor started yet. A state that is not known is not absence.
         _ => Some(MachineState::Pending),
     }
 }

@@ -14,18 +14,19 @@ use super::connection::Connection;
 use super::error::{Verb, code, refused, told};
 use super::instance::{described, life};
 use super::launch::{MachineSettings, request};
-use super::network::Network;
 use super::pace::{Bucket, Pace};
-use super::pages::Pages;
+use super::pairs::of_ec2;
+use super::rules::network::Network;
+use super::rules::pages::Pages;
+use super::rules::tags::INSTALL;
 use super::survey::filter;
-use super::tags::{INSTALL, of_ec2};
 use crate::clock::Clock;
 use crate::cloud::{CloudError, ErrorClass, MachineBirth, Machines, nothing, unknown_residue};
 use crate::domain::id::{MachineId, SlotId};
 use crate::domain::ledger::Token;
 use crate::domain::network::Interface;
 use crate::domain::observed::{Listing, Machine, MachineState, Residue};
-use crate::domain::owned::{Owned, OwnedResidue, machine_name};
+use crate::domain::owned::{Owned, OwnedResidue, machine_name, name_prefix};
 
 /// Where agents listen.
 pub const AGENT_PORT: u16 = 7_780;
@@ -67,12 +68,17 @@ impl Inner {
     /// The instances that a reservation shows, with whether all of them could be understood.
     fn machines(&self, reservations: &[Reservation]) -> (Vec<Machine>, bool) {
         let now = self.clock.now();
+        let prefix = name_prefix(&self.settings.install, '-');
         let (mut machines, mut understood) = (Vec::new(), true);
         for reservation in reservations {
             let owner = reservation.owner_id().unwrap_or_default();
             for instance in reservation.instances().iter().filter(|instance| life(instance).is_some()) {
                 match described(instance, owner, &self.aws.region, &self.network, now) {
-                    Some(machine) => machines.push(machine),
+                    // Whatever was made of its tags: what is named like ours is seen.
+                    Some(machine) if machine.name.starts_with(&prefix) || self.is_tagged(instance) => {
+                        machines.push(machine);
+                    }
+                    Some(_) => {}
                     None => understood = false,
                 }
             }
@@ -80,13 +86,25 @@ impl Inner {
         (machines, understood)
     }
 
-    /// What came of a token, whatever it was asked with.
+    fn is_tagged(&self, instance: &Instance) -> bool {
+        of_ec2(instance.tags()).get(INSTALL) == Some(self.settings.install.as_str())
+    }
+
+    /// What came of a token, whatever it was asked with; an error if it has ended since.
     async fn find_by_token(&self, what: &str, token: &Token) -> Result<Option<Instance>, CloudError> {
         self.pace.take(Bucket::Look, what)?;
         let request = self.aws.ec2.describe_instances().filters(filter("client-token", [token.0.as_str()]));
         let found = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
-        let mut all = found.reservations().iter().flat_map(Reservation::instances);
-        Ok(all.find(|instance| life(instance).is_some()).cloned())
+        let all: Vec<&Instance> = found.reservations().iter().flat_map(Reservation::instances).collect();
+        let living = all.iter().find(|instance| life(instance).is_some());
+        if living.is_none() && !all.is_empty() {
+            return Err(refused(
+                ErrorClass::Denied,
+                what,
+                "what was made under its token has ended; another one is made",
+            ));
+        }
+        Ok(living.map(|instance| (*instance).clone()))
     }
 
     /// What was made before may be down: then it is started. Starting what is up changes nothing.
@@ -215,7 +233,6 @@ impl Machines for Ec2Machines {
     async fn list(&self) -> Result<Listing<Machine>, CloudError> {
         let (inner, what) = (&self.inner, "DescribeInstances");
         let at = inner.clock.now();
-        let tag = format!("tag:{INSTALL}");
         let mut pages = Pages::default();
         while let Some(token) = pages.wanted() {
             inner.pace.wait(Bucket::Look).await;
@@ -223,7 +240,7 @@ impl Machines for Ec2Machines {
                 .aws
                 .ec2
                 .describe_instances()
-                .filters(filter(&tag, [inner.settings.install.as_str()]))
+                .filters(filter("vpc-id", [&inner.settings.vpc]))
                 .filters(filter("instance-state-name", LIVING.map(|state| state.as_str().to_owned())))
                 .max_results(inner.settings.page)
                 .set_next_token(token);

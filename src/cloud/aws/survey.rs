@@ -7,10 +7,10 @@ use aws_sdk_ec2::types::{Filter, LocationType, Reservation};
 
 use super::connection::Connection;
 use super::error::{Verb, code, refused, told};
-use super::ground::{Facts, Resident};
-use super::network::{Found, Group, Image, Subnet};
-use super::pages::{Gathered, Pages};
-use super::tags::{of_ec2, of_rds};
+use super::pairs::{of_ec2, of_rds};
+use super::rules::ground::{Facts, Resident};
+use super::rules::network::{Found, Group, Image, Subnet};
+use super::rules::pages::{Gathered, Pages};
 use crate::cloud::{CloudError, ErrorClass};
 use crate::domain::network::Placement;
 
@@ -63,7 +63,7 @@ async fn aliases(aws: &Connection) -> Result<Vec<String>, CloudError> {
     Ok(all.map_err(|error| told(Verb::Read, "ListAccountAliases", &error))?.account_aliases)
 }
 
-async fn vpc_tags(aws: &Connection, vpc: &str) -> Result<Option<super::tags::Pairs>, CloudError> {
+async fn vpc_tags(aws: &Connection, vpc: &str) -> Result<Option<super::rules::tags::Pairs>, CloudError> {
     let found = match aws.ec2.describe_vpcs().vpc_ids(vpc).send().await {
         Ok(found) => found,
         Err(error) if code(&error) == Some("InvalidVpcID.NotFound") => return Ok(None),

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use sqlx::postgres::PgConnection;
 
 use super::{fault, session};
-use crate::cloud::CloudError;
+use crate::cloud::{CloudError, ErrorClass};
 use crate::domain::observed::Tags;
 use crate::domain::owned::name_prefix;
 use crate::domain::server_address::{ServerAddress, Tls};
@@ -63,7 +63,13 @@ pub async fn settle(at: &Endpoint, admin: Administrator, wish: &Wish<'_>) -> Res
         tls: wish.tls.clone(),
     };
     let connecting = session::open(session::options(&address, wish.database)).await;
-    let mut inside = connecting.map_err(|error| fault::sql(&what, &error))?;
+    let mut inside = connecting.map_err(|error| match fault::sql(&what, &error) {
+        // The password that was made at the restore comes into force some time after the server answers.
+        refused if fault::has_code(&error, "28P01") || fault::has_code(&error, "28000") => {
+            CloudError { class: ErrorClass::Retry, ..refused }
+        }
+        other => other,
+    })?;
     session::run(&mut inside, &what, restored::lock()).await?;
     let marker = Marker::Environment { tags: wish.tags.clone(), database: wish.name.as_str().to_owned() };
     let sign = Sign { stage: Stage::Ready, owner: marker.clone() };

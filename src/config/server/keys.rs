@@ -387,7 +387,7 @@ pub(super) static PACE: Table = Table {
             "busy",
             lasting(Duration::from_millis(50), Duration::from_mins(5)),
             "100ms",
-            "Between two looks while something is being made or taken away.",
+            "Between two looks while something is being made or taken away; 2s with machines on EC2.",
         ),
         default(
             "idle",
@@ -405,7 +405,7 @@ pub(super) static PACE: Table = Table {
             "grace",
             lasting(Duration::ZERO, Duration::from_hours(1)),
             "0s",
-            "After asking for something, not finding it for that long proves nothing. On this host nothing is invisible.",
+            "After asking for something, not finding it for that long proves nothing. On this host nothing is invisible; with machines on EC2 it is 5m, and at least 1m.",
         ),
     ],
     later: &[],

@@ -26,6 +26,15 @@ use super::{
 /// What instances restored from a snapshot run as, where the operator names nothing.
 const DATABASE_CLASS: &str = "db.t4g.micro";
 
+/// With machines on EC2: between two looks while something is being made or taken away.
+const AWS_BUSY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// With machines on EC2: what was asked for may be invisible for so long ("Eventual consistency in the Amazon EC2 API").
+const AWS_GRACE: std::time::Duration = std::time::Duration::from_mins(5);
+
+/// The least of it.
+const AWS_LEAST_GRACE: std::time::Duration = std::time::Duration::from_mins(1);
+
 /// The oldest snapshot that may be used, where the operator says nothing.
 const SNAPSHOT_AGE: std::time::Duration = std::time::Duration::from_hours(14 * 24);
 
@@ -91,6 +100,7 @@ impl Reader<'_> {
         let labels = self.labels(view.table("labels", &keys::LABELS));
         let secrets = self.secrets(view);
         let limits_view = view.table("limits", &keys::LIMITS);
+        let pace = self.pace(view.table("pace", &keys::PACE), on_aws);
         Some(Server {
             install: install?,
             listen: listen?,
@@ -104,7 +114,7 @@ impl Reader<'_> {
             rds: rds(view.table("database", &keys::DATABASE).table("rds", &keys::RDS)),
             seeds,
             limits: limits(limits_view)?,
-            pace: pace(view.table("pace", &keys::PACE))?,
+            pace: pace?,
             sweep: sweep(view.table("sweep", &keys::SWEEP))?,
             labels: labels?,
             repositories: view.list("repositories").iter().map(|name| name.text.to_owned()).collect(),
@@ -166,6 +176,23 @@ impl Reader<'_> {
                 words => words,
             },
         })
+    }
+
+    /// On AWS what was asked for may be invisible for minutes, and looking is not for nothing.
+    fn pace(&mut self, view: View<'_>, on_aws: bool) -> Option<Pace> {
+        let (mut busy, mut grace) = (view.lasting("busy")?, view.lasting("grace")?);
+        if on_aws && view.written("busy").is_none() {
+            busy = AWS_BUSY;
+        }
+        if on_aws && view.written("grace").is_none() {
+            grace = AWS_GRACE;
+        }
+        if on_aws && grace < AWS_LEAST_GRACE {
+            let problem = Problem::new(view.span("grace"), "`pace.grace` is too short for machines on EC2", "");
+            let help = "EC2 may not show what was asked for for some minutes: use 5m, and at least 1m";
+            self.problems.push(problem.help(help));
+        }
+        Some(Pace { busy, idle: view.lasting("idle")?, comment: view.lasting("comment")?, grace })
     }
 
     fn store(&mut self, view: View<'_>, state_dir: Option<&PathBuf>) -> Option<Store> {
@@ -434,15 +461,6 @@ fn limits(view: View<'_>) -> Option<Limits> {
     let environments = view.whole("environments")?;
     let per_repository = view.whole("per_repository").unwrap_or(environments);
     Some(Limits { environments, per_repository, builds: view.whole("builds")?, attempts: view.whole("attempts")? })
-}
-
-fn pace(view: View<'_>) -> Option<Pace> {
-    Some(Pace {
-        busy: view.lasting("busy")?,
-        idle: view.lasting("idle")?,
-        comment: view.lasting("comment")?,
-        grace: view.lasting("grace")?,
-    })
 }
 
 fn sweep(view: View<'_>) -> Option<Sweep> {

@@ -1,7 +1,7 @@
 //! Kagero looks whose ground it stands on before anything else.
 
 use aws_sdk_ec2::types::{ResourceType, Tag, TagSpecification};
-use kagero::cloud::aws::ground::{Expected, Objection, judge};
+use kagero::cloud::aws::rules::ground::{Expected, Objection, judge};
 use kagero::cloud::aws::{Lack, Network, Wanted, survey_ground, survey_network};
 
 use super::counterpart::{ACCOUNT, KIND, Staging, install};

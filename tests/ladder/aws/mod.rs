@@ -5,4 +5,5 @@ mod databases;
 mod errors;
 mod ground;
 mod machines;
+mod program;
 mod strict;

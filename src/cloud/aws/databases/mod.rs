@@ -6,23 +6,24 @@
 //! Must not know: plans, the store, GitHub.
 
 mod restore;
-mod snapshot;
-mod status;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_rds::types::DbInstance;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use self::status::Status;
 use super::connection::Connection;
 use super::error::{Verb, code, refused, told};
-use super::network::Network;
 use super::pace::{Bucket, Pace};
-use super::pages::Pages;
-use super::tags::{INSTALL, SEED, of_rds};
+use super::pairs::of_rds;
+use super::rules::network::Network;
+use super::rules::pages::Pages;
+use super::rules::snapshot::Golden;
+use super::rules::status::Status;
+use super::rules::tags::{INSTALL, MANAGED, SEED};
 use crate::clock::Clock;
 use crate::cloud::lanes::INSTANCE_PREFIX;
 use crate::cloud::postgres::restored::{self, Administrator, Endpoint, Wish};
@@ -36,7 +37,8 @@ use crate::seed::name::DatabaseName;
 use crate::seed::role::RoleLimits;
 use crate::seed::scram;
 
-pub use snapshot::Golden;
+/// Settling an instance takes no longer; then it is tried again.
+const SETTLING: Duration = Duration::from_mins(10);
 
 /// The settings of this lane.
 #[derive(Debug, Clone)]
@@ -113,9 +115,20 @@ impl RdsDatabases {
 impl Inner {
     fn is_ours(&self, instance: &DbInstance) -> bool {
         let prefix = name_prefix(&self.settings.install, '-');
-        let tagged = of_rds(instance.tag_list()).get(INSTALL) == Some(self.settings.install.as_str())
-            && of_rds(instance.tag_list()).get(super::tags::MANAGED).is_some();
-        tagged || instance.db_instance_identifier().is_some_and(|identifier| identifier.starts_with(&prefix))
+        let tags = of_rds(instance.tag_list());
+        match tags.get(INSTALL) {
+            Some(install) if install != self.settings.install.as_str() => false,
+            Some(_) if tags.get(MANAGED).is_some() => true,
+            _ => instance.db_instance_identifier().is_some_and(|identifier| identifier.starts_with(&prefix)),
+        }
+    }
+
+    /// Whether an instance is what its tags say, and where it may be: nothing else is entered.
+    fn may_be_settled(&self, instance: &DbInstance, name: &str, tags: &Tags) -> bool {
+        let begins = format!("{}{}_g{}", name_prefix(&self.settings.install, '_'), tags.uid, tags.generation);
+        tags.install == self.settings.install
+            && instance.db_subnet_group().and_then(|group| group.vpc_id()) == Some(&self.settings.vpc)
+            && name.strip_prefix(&begins).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     }
 
     async fn instances(&self) -> Result<(Vec<DbInstance>, bool), CloudError> {
@@ -188,7 +201,7 @@ impl Inner {
                     Some(Settling::GoesOn) => DatabaseState::Preparing,
                     Some(Settling::Failed(why)) => DatabaseState::Failed(why),
                     None => {
-                        if let Some(tags) = tags {
+                        if let Some(tags) = tags.filter(|tags| self.may_be_settled(instance, name, tags)) {
                             self.begin_to_settle(instance, name, resource, tags);
                         }
                         DatabaseState::Preparing
@@ -203,7 +216,15 @@ impl Inner {
         let (inner, instance, tags) = (Arc::clone(self), instance.clone(), tags.clone());
         let (name, resource) = (name.to_owned(), resource.to_owned());
         tokio::spawn(async move {
-            let done = Box::pin(inner.settle(&instance, &name, &tags)).await;
+            let settling = {
+                let (inner, name) = (Arc::clone(&inner), name.clone());
+                tokio::spawn(async move { Box::pin(inner.settle(&instance, &name, &tags)).await })
+            };
+            let done = tokio::time::timeout(SETTLING, settling).await;
+            let done = done
+                .map_err(|_| "it has taken too long".to_owned())
+                .and_then(|done| done.map_err(|error| error.to_string()));
+            let done = done.unwrap_or_else(|why| Err(refused(ErrorClass::Retry, "settle a database", why)));
             let mut settled = lock(&inner.settled);
             match done {
                 Ok(()) => drop(settled.insert(resource, Settling::Done)),

@@ -9,12 +9,13 @@
 
 use aws_sdk_rds::types::Tag;
 
-use super::snapshot::{Snapshot, choose};
 use super::{Inner, Settling, id_of, identifier_of, lock};
 use crate::cloud::aws::error::{Verb, code, refused, told};
 use crate::cloud::aws::pace::Bucket;
-use crate::cloud::aws::pages::Pages;
-use crate::cloud::aws::tags::{self, of_rds};
+use crate::cloud::aws::pairs::of_rds;
+use crate::cloud::aws::rules::pages::Pages;
+use crate::cloud::aws::rules::snapshot::{Snapshot, choose};
+use crate::cloud::aws::rules::tags;
 use crate::cloud::{CloudError, DatabaseBirth, ErrorClass};
 use crate::domain::id::DatabaseId;
 use crate::domain::time::Timestamp;

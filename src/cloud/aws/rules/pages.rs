@@ -44,7 +44,6 @@ impl<T> Default for Pages<T> {
 
 impl<T> Pages<T> {
     /// The token of the page to ask for, if there is a further one; the first one has none.
-    #[expect(clippy::option_option, reason = "no further page, and a page without a token")]
     pub fn wanted(&self) -> Option<Option<String>> {
         match &self.at {
             At::Page(token) => Some(token.clone()),

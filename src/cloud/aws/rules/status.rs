@@ -36,6 +36,7 @@ impl Status {
                 Self::Broken(format!("the key that it is encrypted with cannot be used: enable it. {delete}"))
             }
             "insufficient-capacity" => Self::Broken(format!("RDS has no room for its class; {delete}")),
+            "stopped" => Self::Broken("somebody has stopped it: start it by hand".to_owned()),
             "storage-full" => Self::Broken(format!("its storage is full; {delete}")),
             _ => Self::Busy,
         }
@@ -51,11 +52,13 @@ mod tests {
         assert_eq!(Status::of("available"), Status::Up);
         assert_eq!(Status::of("deleting"), Status::Going);
         for busy in
-            ["creating", "backing-up", "modifying", "resetting-master-credentials", "stopped", "never-heard-of", ""]
+            ["creating", "backing-up", "modifying", "resetting-master-credentials", "stopping", "never-heard-of", ""]
         {
             assert_eq!(Status::of(busy), Status::Busy, "{busy}");
         }
-        for broken in ["failed", "storage-full", "incompatible-network", "inaccessible-encryption-credentials"] {
+        for broken in
+            ["failed", "stopped", "storage-full", "incompatible-network", "inaccessible-encryption-credentials"]
+        {
             assert!(matches!(Status::of(broken), Status::Broken(_)), "{broken}");
         }
     }

@@ -1,7 +1,7 @@
 //! Owner tags as AWS keeps them.
 //!
 //! Guarantees: what is written is read back; anything less than all of it is nobody's.
-//! Must not know: what carries them.
+//! Must not know: what carries them, how the SDKs show them.
 
 use crate::domain::id::{EnvKey, EnvUid, Generation, InstallId, PrNumber, RepoId};
 use crate::domain::observed::Tags;
@@ -68,16 +68,6 @@ impl<'a> FromIterator<(Option<&'a str>, Option<&'a str>)> for Pairs {
         let named = pairs.into_iter().filter_map(|(key, value)| Some((key?, value.unwrap_or_default())));
         Self(named.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
     }
-}
-
-/// EC2's tags.
-pub fn of_ec2(tags: &[aws_sdk_ec2::types::Tag]) -> Pairs {
-    tags.iter().map(|tag| (tag.key(), tag.value())).collect()
-}
-
-/// RDS's tags.
-pub fn of_rds(tags: &[aws_sdk_rds::types::Tag]) -> Pairs {
-    tags.iter().map(|tag| (tag.key(), tag.value())).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::cloud::aws::tags::{INSTALL, Pairs, SANITIZED};
+use super::tags::{INSTALL, Pairs, SANITIZED};
 use crate::domain::id::InstallId;
 use crate::domain::time::Timestamp;
 
