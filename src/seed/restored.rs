@@ -41,7 +41,7 @@ pub fn settle(database: &str, admin: &str, roles: &RoleNames, marker: &Marker, s
         Sql::new(format!("ALTER SCHEMA public OWNER TO {}", ident(&roles.migration))),
         Sql::new("REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
         Sql::new(format!("ALTER DATABASE {} OWNER TO {}", ident(database), ident(&roles.owner))),
-        // Publications can be owned only by who may make such; event triggers only by a superuser. No copy needs them.
+        // Only who may make a publication can own one, and a copy needs none. A superuser's are left with it.
         drop_publications(),
         take_over(admin, roles),
         claim::rights(roles),
@@ -72,7 +72,8 @@ fn mark(marker: &Marker) -> Sql {
     Sql::all([
         Sql::new("CREATE SCHEMA IF NOT EXISTS kagero"),
         Sql::new("ALTER SCHEMA kagero OWNER TO CURRENT_USER"),
-        Sql::new("CREATE TABLE IF NOT EXISTS kagero.owner (marker text NOT NULL)"),
+        // With a key: rows of a table that is published can be deleted only by one.
+        Sql::new("CREATE TABLE IF NOT EXISTS kagero.owner (marker text PRIMARY KEY)"),
         Sql::new("ALTER TABLE kagero.owner OWNER TO CURRENT_USER"),
         Sql::new("REVOKE ALL ON kagero.owner FROM PUBLIC"),
         Sql::new("DELETE FROM kagero.owner"),
@@ -87,9 +88,16 @@ fn drop_publications() -> Sql {
         "DO $kagero$
 DECLARE
   name text;
+  owner text;
 BEGIN
-  FOR name IN SELECT pubname FROM pg_catalog.pg_publication
-  LOOP EXECUTE pg_catalog.format('DROP PUBLICATION %I', name); END LOOP;
+  FOR name, owner IN SELECT p.pubname, r.rolname FROM pg_catalog.pg_publication p
+    JOIN pg_catalog.pg_roles r ON r.oid = p.pubowner WHERE NOT r.rolsuper
+  LOOP
+    IF NOT pg_catalog.pg_has_role(owner, 'USAGE') THEN
+      EXECUTE pg_catalog.format('GRANT %I TO CURRENT_USER', owner);
+    END IF;
+    EXECUTE pg_catalog.format('DROP PUBLICATION %I', name);
+  END LOOP;
 END
 $kagero$",
     )

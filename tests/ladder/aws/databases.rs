@@ -163,6 +163,8 @@ async fn restored() -> Postgres {
         "CREATE TABLE stock.items (id serial PRIMARY KEY); ALTER TABLE stock.items OWNER TO web",
         "CREATE SCHEMA vault AUTHORIZATION accounting; GRANT CREATE, USAGE ON SCHEMA vault TO web",
         "SET ROLE web; CREATE FUNCTION vault.hush() RETURNS int LANGUAGE sql AS 'SELECT 1'; RESET ROLE",
+        "GRANT CREATE ON DATABASE shop TO web",
+        "SET ROLE web; CREATE PUBLICATION items FOR TABLE stock.items; RESET ROLE",
         "CREATE PUBLICATION everything FOR ALL TABLES",
     ] {
         shop.execute(statement).await.unwrap();
@@ -253,7 +255,7 @@ async fn a_database_is_restored_without_anything_of_its_source_and_goes_without_
     assert_eq!(found(&lane, &asked).await, None);
     lane.delete(&prove(&rds, &database)).await.unwrap();
     assert_eq!(rds.staging.strict.count("DeleteDBInstance"), 1);
-    let left = rds.raw.describe_db_snapshots().send().await.unwrap();
+    let left = rds.raw.describe_db_snapshots().snapshot_type("manual").send().await.unwrap();
     let names: Vec<&str> = left.db_snapshots().iter().filter_map(|one| one.db_snapshot_identifier()).collect();
     assert_eq!(names, [SNAPSHOT], "no final snapshot, and no snapshot was touched");
 }
