@@ -46,8 +46,9 @@ impl Placements {
     pub fn of(&self, uid: &EnvUid, attempt: u32) -> Option<Placement> {
         let tried = usize::try_from(attempt.saturating_sub(1)).unwrap_or_default();
         let begin = uid.as_str().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
-        let zone = self.zones.get((begin % self.zones.len().max(1) + tried) % self.zones.len().max(1))?;
-        let kind = self.kinds.get((tried / self.zones.len().max(1)) % self.kinds.len().max(1))?;
+        let zones = self.zones.len().max(1);
+        let zone = self.zones.get(begin.wrapping_add(tried) % zones)?;
+        let kind = self.kinds.get((tried / zones) % self.kinds.len().max(1))?;
         Some(Placement { zone: zone.clone(), kind: kind.clone() })
     }
 }
@@ -187,5 +188,7 @@ mod tests {
         assert_eq!(known.of(&slot(1), at(0)), Vacancy::Unproven);
         known.note(at(2_000), &interfaces(&[]));
         assert_eq!(known.of(&slot(1), at(0)), Vacancy::Unproven, "the first one is forgotten");
+        known.note(at(2_600), &interfaces(&[]));
+        assert_eq!(known.of(&slot(1), at(1_999)), Vacancy::Vacant, "one of ten minutes ago is not");
     }
 }

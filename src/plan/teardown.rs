@@ -75,8 +75,8 @@ pub(super) fn take_away(ledger: &Ledger, seen: &Observed, policy: &Policy) -> Pl
             }
         }
     }
-    // What the slot keeps apart has to be gone before others get it (I17).
-    if steps.is_empty() && waiting.is_empty() {
+    // What the slot keeps apart has to be gone before others get it (I17). Every step comes with something to wait for.
+    if waiting.is_empty() {
         match &seen.interfaces {
             Seen::Absent => {}
             Seen::Present(_) => waiting.push(Waiting::Removal),

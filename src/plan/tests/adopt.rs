@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::world::World;
 use super::{KEY, policy, pull};
-use crate::domain::id::{EnvKey, EnvUid, Generation, InstallId, MachineId, PrNumber};
+use crate::domain::id::{EnvKey, EnvUid, Generation, InstallId, MachineId, PrNumber, SlotId};
 use crate::domain::ledger::{Answer, Ledger, Role, Standing};
 use crate::domain::observed::{Database, Machine};
 use crate::domain::pull::{PullFacts, PullState};
@@ -72,6 +72,21 @@ fn a_living_preview_gets_the_record_that_it_had() {
     world.settle();
     assert_eq!((world.machines, world.databases), before);
     assert!(world.done.iter().all(|step| ["enroll", "probe"].contains(step)), "{:?}", world.done);
+}
+
+#[test]
+fn a_slot_goes_with_what_lives_in_it() {
+    let slot = |number: u32| Some(SlotId::parse(format!("sg-{number}")).unwrap());
+    let mut world = living();
+    assert_eq!(adopted(&world, &[], Ok(open())).ledgers[0].slot, None);
+    world.databases[0].slot = slot(2);
+    assert_eq!(adopted(&world, &[], Ok(open())).ledgers[0].slot, slot(2), "of the database alone");
+    // Something of an earlier generation is left, in another slot.
+    let mut earlier = world.machines[0].clone();
+    again(&mut world, 3, 1);
+    earlier.slot = slot(1);
+    world.machines.insert(0, earlier);
+    assert_eq!(adopted(&world, &[], Ok(open())).ledgers[0].slot, slot(2));
 }
 
 #[test]

@@ -234,6 +234,8 @@ mod tests {
             let facts = Facts { vpc: Ok(Some(tags)), ..good() };
             let install = expected().install;
             let other = Objection::OtherInstall { vpc: "vpc-1".to_owned(), found, expected: install };
+            let told = other.to_string();
+            assert!(told.contains("kagero:install=other") || told.contains("no tag kagero:install"), "{told}");
             assert_eq!(judge(&facts, &expected()), [other]);
         }
     }
