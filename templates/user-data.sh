@@ -10,7 +10,7 @@ install -d -m 0711 "$home" "$home/machine"
 
 # The agent, as the controller has it: another one is not started.
 fetched=$(mktemp /usr/local/bin/.kagero.XXXXXX)
-curl --silent --show-error --fail --retry 5 --retry-connrefused --max-time 300 --output "$fetched" -- '{{ agent_url }}'
+curl --silent --show-error --fail --location --proto '=https' --proto-redir '=https' --retry 5 --retry-connrefused --max-time 300 --output "$fetched" -- '{{ agent_url }}'
 echo '{{ agent_sha256 }}  '"$fetched" | sha256sum --check --quiet --strict
 chmod 0755 "$fetched"
 mv "$fetched" "$program"

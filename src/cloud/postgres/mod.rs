@@ -5,4 +5,5 @@
 
 pub mod fault;
 pub mod restored;
+pub mod roles;
 pub mod session;

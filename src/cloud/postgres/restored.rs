@@ -7,15 +7,15 @@
 use secrecy::SecretString;
 use sqlx::postgres::PgConnection;
 
+use super::roles::presence;
 use super::{fault, session};
 use crate::cloud::{CloudError, ErrorClass};
 use crate::domain::observed::Tags;
-use crate::domain::owned::name_prefix;
 use crate::domain::server_address::{ServerAddress, Tls};
 use crate::seed::marker::{Marker, Sign, Stage};
 use crate::seed::name::DatabaseName;
 use crate::seed::restored;
-use crate::seed::role::{self, Presence, RoleLimits};
+use crate::seed::role::{self, RoleLimits};
 use crate::seed::sql::Sql;
 
 /// Where an instance answers.
@@ -77,7 +77,8 @@ pub async fn settle(at: &Endpoint, admin: Administrator, wish: &Wish<'_>) -> Res
         return Ok(());
     }
     let roles = wish.name.roles();
-    let presence = presence(&mut inside, &what, &roles.all(), &marker, wish.tags).await?;
+    // Some may be there from a time when the sign was taken away by hand.
+    let presence = presence(&mut inside, &what, &wish.tags.install, &roles, &marker).await?;
     let make = role::make(&roles, presence, &marker, wish.secret, wish.limits);
     let settle = restored::settle(wish.database, &address.user, &roles, &marker, &sign);
     session::run(&mut inside, &what, Sql::all([make, settle])).await?;
@@ -90,37 +91,4 @@ async fn read_sign(inside: &mut PgConnection, what: &str, database: &str) -> Res
         .await
         .map_err(|error| fault::sql(what, &error))?;
     Ok(text.flatten().as_deref().and_then(Sign::from_text))
-}
-
-/// Roles of ours may be there from a time when the sign was taken away by hand; anybody else's of that name are not.
-async fn presence(
-    inside: &mut PgConnection,
-    what: &str,
-    roles: &[&str; 3],
-    marker: &Marker,
-    tags: &Tags,
-) -> Result<[Presence; 3], CloudError> {
-    let rows: Vec<(String, Option<String>)> = sqlx::query_as(
-        "SELECT rolname::text, pg_catalog.shobj_description(oid, 'pg_authid') FROM pg_catalog.pg_roles \
-         WHERE pg_catalog.starts_with(rolname::text, $1)",
-    )
-    .bind(name_prefix(&tags.install, '_'))
-    .fetch_all(inside)
-    .await
-    .map_err(|error| fault::sql(what, &error))?;
-    let mut presence = [Presence::Missing; 3];
-    for (role, presence) in roles.iter().zip(&mut presence) {
-        match rows.iter().find(|(name, _)| name == role) {
-            None => {}
-            Some((_, comment)) if comment.as_deref().and_then(Marker::from_text).as_ref() == Some(marker) => {
-                *presence = Presence::There;
-            }
-            Some(_) => {
-                let why =
-                    format!("the snapshot has a role {role} that is not this environment's; make another snapshot");
-                return Err(fault::denied(what, why));
-            }
-        }
-    }
-    Ok(presence)
 }

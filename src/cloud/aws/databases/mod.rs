@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_rds::types::DbInstance;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::Connection;
 use super::error::{Verb, code, refused, told};
@@ -220,6 +221,8 @@ impl Inner {
                 let (inner, name) = (Arc::clone(&inner), name.clone());
                 tokio::spawn(async move { Box::pin(inner.settle(&instance, &name, &tags)).await })
             };
+            // In a task of its own, so that a panic is not taken for going on; and not beyond its time.
+            let settling = AbortOnDropHandle::new(settling);
             let done = tokio::time::timeout(SETTLING, settling).await;
             let done = done
                 .map_err(|_| "it has taken too long".to_owned())

@@ -123,6 +123,12 @@ impl Inner {
             });
             pages.add(items, page.marker());
         }
-        Ok(pages.gathered().items)
+        let all = pages.gathered();
+        // What is lacking may be the newest.
+        if all.complete {
+            Ok(all.items)
+        } else {
+            Err(refused(ErrorClass::Retry, what, "the listing did not come to its end"))
+        }
     }
 }

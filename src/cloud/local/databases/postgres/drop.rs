@@ -14,10 +14,10 @@ use crate::seed::name::DatabaseName;
 use crate::seed::role;
 
 use super::super::fault;
-use super::list::{find_one, find_roles};
+use super::list::find_one;
 use super::prepare::{may_be_claimed, read_inner_marker};
 use super::{Inner, lock};
-use crate::cloud::postgres::session;
+use crate::cloud::postgres::{roles, session};
 
 impl Inner {
     /// Drops a database and its roles.
@@ -56,7 +56,7 @@ impl Inner {
             session::run(&mut admin, &what, database::begin_drop(name.as_str(), &sign)).await?;
             session::run(&mut admin, &what, database::drop(name.as_str())).await?;
         }
-        let there = find_roles(&mut admin, &what, &name_prefix(self.server.install(), '_')).await?;
+        let there = roles::find(&mut admin, &what, &name_prefix(self.server.install(), '_')).await?;
         let roles = name.roles();
         let left: Vec<&str> = roles
             .all()

@@ -21,9 +21,9 @@ use crate::seed::role::{self, Presence};
 use crate::seed::scram;
 
 use super::super::fault;
-use super::list::{find_one, find_roles};
+use super::list::find_one;
 use super::{Inner, lock};
-use crate::cloud::postgres::session;
+use crate::cloud::postgres::{roles, session};
 
 /// A complete golden.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,7 +199,7 @@ impl Inner {
         let install = self.server.install();
         let marker = self.birth_marker();
         let names = [golden_role(install), seed_role(install)];
-        let there = find_roles(admin, what, &name_prefix(install, '_')).await?;
+        let there = roles::find(admin, what, &name_prefix(install, '_')).await?;
         let mut presence = [Presence::Missing; 2];
         for (name, presence) in names.iter().zip(&mut presence) {
             match there.get(name) {

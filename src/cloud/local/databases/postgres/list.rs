@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use sqlx::postgres::PgConnection;
 
 use crate::cloud::CloudError;
+use crate::cloud::postgres::roles;
 use crate::domain::id::DatabaseId;
 use crate::domain::observed::{Database, DatabaseState, Tags};
 use crate::domain::owned::name_prefix;
@@ -61,9 +62,6 @@ const DATABASES: &str = "SELECT d.datname::text AS name, d.oid::bigint AS oid, \
      pg_catalog.shobj_description(d.oid, 'pg_database') AS comment \
      FROM pg_catalog.pg_database d";
 
-const ROLES: &str = "SELECT rolname::text, pg_catalog.shobj_description(oid, 'pg_authid') \
-     FROM pg_catalog.pg_roles WHERE pg_catalog.starts_with(rolname::text, $1)";
-
 /// One database, if it is there.
 pub async fn find_one(connection: &mut PgConnection, what: &str, name: &str) -> Result<Option<Found>, CloudError> {
     let query = format!("{DATABASES} WHERE d.datname = $1");
@@ -72,17 +70,6 @@ pub async fn find_one(connection: &mut PgConnection, what: &str, name: &str) -> 
         .fetch_optional(connection)
         .await
         .map_err(|error| fault::sql(what, &error))
-}
-
-/// Roles whose name begins so, with their comments.
-pub async fn find_roles(
-    connection: &mut PgConnection,
-    what: &str,
-    prefix: &str,
-) -> Result<BTreeMap<String, Option<String>>, CloudError> {
-    let rows: Vec<(String, Option<String>)> =
-        sqlx::query_as(ROLES).bind(prefix).fetch_all(connection).await.map_err(|error| fault::sql(what, &error))?;
-    Ok(rows.into_iter().collect())
 }
 
 /// All databases whose name begins so.
@@ -118,7 +105,7 @@ impl Inner {
         let prefix = name_prefix(self.server.install(), '_');
         let busy = Busy::read(connection, what).await?;
         let found = find_databases(connection, what, &prefix).await?;
-        let roles = find_roles(connection, what, &prefix).await?;
+        let roles = roles::find(connection, what, &prefix).await?;
         let location = self.server.location();
         let mut residue = residue(&roles);
         let mut items = Vec::new();

@@ -22,13 +22,13 @@ use crate::seed::database::{self, Strategy};
 use crate::seed::golden::Golden;
 use crate::seed::marker::{Marker, Sign, Stage};
 use crate::seed::name::{DatabaseName, seed_role};
-use crate::seed::role::{self, Presence};
+use crate::seed::role;
 
 use super::super::fault;
 use super::golden::GoldenDatabase;
-use super::list::{Found, find_one, find_roles};
+use super::list::{Found, find_one};
 use super::{Inner, lock};
-use crate::cloud::postgres::session;
+use crate::cloud::postgres::{roles, session};
 
 /// Pauses before another try, where the server was down, busy or the template in use.
 const PAUSES: [Duration; 5] = [
@@ -123,22 +123,7 @@ impl Inner {
         mine: &Marker,
     ) -> Result<crate::seed::name::RoleNames, CloudError> {
         let roles = name.roles();
-        let there = find_roles(admin, what, &crate::domain::owned::name_prefix(self.server.install(), '_')).await?;
-        let mut presence = [Presence::Missing; 3];
-        for (role, presence) in roles.all().into_iter().zip(&mut presence) {
-            match there.get(role) {
-                None => {}
-                Some(comment) if comment.as_deref().and_then(Marker::from_text).as_ref() == Some(mine) => {
-                    *presence = Presence::There;
-                }
-                Some(_) => {
-                    return Err(fault::denied(
-                        what,
-                        format!("role {role} belongs to someone else: rename or remove it by hand"),
-                    ));
-                }
-            }
-        }
+        let presence = roles::presence(admin, what, self.server.install(), &roles, mine).await?;
         let make = role::make(&roles, presence, mine, self.server.secret(), self.limits);
         session::run(admin, what, make).await?;
         Ok(roles)
