@@ -78,7 +78,7 @@ pub async fn settle(at: &Endpoint, admin: Administrator, wish: &Wish<'_>) -> Res
     }
     let roles = wish.name.roles();
     // Some may be there from a time when the sign was taken away by hand.
-    let presence = presence(&mut inside, &what, &wish.tags.install, &roles, &marker).await?;
+    let presence = presence(&mut inside, &what, &wish.tags.install, roles.all(), &marker).await?;
     let make = role::make(&roles, presence, &marker, wish.secret, wish.limits);
     let settle = restored::settle(wish.database, &address.user, &roles, &marker, &sign);
     session::run(&mut inside, &what, Sql::all([make, settle])).await?;

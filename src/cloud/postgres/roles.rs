@@ -12,7 +12,6 @@ use crate::cloud::CloudError;
 use crate::domain::id::InstallId;
 use crate::domain::owned::name_prefix;
 use crate::seed::marker::Marker;
-use crate::seed::name::RoleNames;
 use crate::seed::role::Presence;
 
 const ROLES: &str = "SELECT rolname::text, pg_catalog.shobj_description(oid, 'pg_authid') \
@@ -29,18 +28,17 @@ pub async fn find(
     Ok(rows.into_iter().collect())
 }
 
-/// Which of an environment's roles are there, in the order of [`RoleNames::all`]. One of that name that is somebody else's is
-/// refused.
-pub async fn presence(
+/// Which of these roles are there, in their order. One of that name that is somebody else's is refused.
+pub async fn presence<const N: usize>(
     connection: &mut PgConnection,
     what: &str,
     install: &InstallId,
-    roles: &RoleNames,
+    roles: [&str; N],
     mine: &Marker,
-) -> Result<[Presence; 3], CloudError> {
+) -> Result<[Presence; N], CloudError> {
     let there = find(connection, what, &name_prefix(install, '_')).await?;
-    let mut presence = [Presence::Missing; 3];
-    for (role, presence) in roles.all().into_iter().zip(&mut presence) {
+    let mut presence = [Presence::Missing; N];
+    for (role, presence) in roles.into_iter().zip(&mut presence) {
         match there.get(role) {
             None => {}
             Some(comment) if comment.as_deref().and_then(Marker::from_text).as_ref() == Some(mine) => {

@@ -10,14 +10,13 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use crate::cloud::CloudError;
-use crate::domain::owned::name_prefix;
 use crate::seed::claim;
 use crate::seed::database::{self, Strategy};
 use crate::seed::golden::{Golden, SeedFormat};
 use crate::seed::load::{self, Target, Wrapping};
 use crate::seed::marker::{Marker, Sign, Stage};
 use crate::seed::name::{GoldenName, golden_role, seed_role};
-use crate::seed::role::{self, Presence};
+use crate::seed::role;
 use crate::seed::scram;
 
 use super::super::fault;
@@ -198,25 +197,9 @@ impl Inner {
     async fn make_golden_roles_alone(&self, admin: &mut PgConnection, what: &str) -> Result<(), CloudError> {
         let install = self.server.install();
         let marker = self.birth_marker();
-        let names = [golden_role(install), seed_role(install)];
-        let there = roles::find(admin, what, &name_prefix(install, '_')).await?;
-        let mut presence = [Presence::Missing; 2];
-        for (name, presence) in names.iter().zip(&mut presence) {
-            match there.get(name) {
-                None => {}
-                Some(comment) if comment.as_deref().and_then(Marker::from_text).as_ref() == Some(&marker) => {
-                    *presence = Presence::There;
-                }
-                Some(_) => {
-                    return Err(fault::denied(
-                        what,
-                        format!("role {name} belongs to someone else: rename or remove it by hand"),
-                    ));
-                }
-            }
-        }
-        let [golden, seed] = &names;
-        let make = role::make_for_goldens((golden, presence[0]), (seed, presence[1]), &marker, self.server.secret());
+        let (golden, seed) = (golden_role(install), seed_role(install));
+        let [golden_there, seed_there] = roles::presence(admin, what, install, [&golden, &seed], &marker).await?;
+        let make = role::make_for_goldens((&golden, golden_there), (&seed, seed_there), &marker, self.server.secret());
         session::run(admin, what, make).await
     }
 

@@ -123,7 +123,7 @@ impl Inner {
         mine: &Marker,
     ) -> Result<crate::seed::name::RoleNames, CloudError> {
         let roles = name.roles();
-        let presence = roles::presence(admin, what, self.server.install(), &roles, mine).await?;
+        let presence = roles::presence(admin, what, self.server.install(), roles.all(), mine).await?;
         let make = role::make(&roles, presence, mine, self.server.secret(), self.limits);
         session::run(admin, what, make).await?;
         Ok(roles)
