@@ -99,6 +99,15 @@ fn a_configuration_is_validated_in_one_go_with_places() {
 }
 
 #[test]
+fn the_stacks_for_people_to_copy_are_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/stacks");
+    for stack in std::fs::read_dir(folder).unwrap() {
+        let path = stack.unwrap().path().display().to_string();
+        assert_eq!(out(&ends(0, &["config", "validate", &path])).trim(), format!("{path}: valid"));
+    }
+}
+
+#[test]
 fn schemas_and_explanations_are_printed() {
     for which in ["server", "repo"] {
         assert!(json(&ends(0, &["config", "schema", which]))["$schema"].is_string());

@@ -129,10 +129,14 @@ fn templates_are_used() {
         file("templates/pages/boot.html", "{% extends \"pages/base.html\" %}"),
         file("templates/pages/lost.html", "lost.html"),
         file("src/report/page.rs", "render(\"pages/boot.html\")"),
+        file("templates/stacks/go.yml", "version: 1"),
+        file("templates/stacks/perl.yml", "version: 1"),
+        file("src/cli/config.rs", "perl.yml"),
+        file("tests/ladder/stacks.rs", "run(\"go.yml\")"),
     ];
     let findings = rules::check_templates(&files);
-    assert_eq!(findings.len(), 1);
-    assert_eq!((findings[0].path.as_str(), findings[0].rule), ("templates/pages/lost.html", TEMPLATES));
+    let found: Vec<_> = findings.iter().map(|finding| (finding.path.as_str(), finding.rule)).collect();
+    assert_eq!(found, [("templates/pages/lost.html", TEMPLATES), ("templates/stacks/perl.yml", TEMPLATES)]);
 }
 
 #[test]

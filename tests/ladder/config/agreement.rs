@@ -104,7 +104,9 @@ fn examples_are_accepted_by_reader_and_schema() {
         assert!(server.is_valid(&toml_value(text)), "{text}");
         tried += 1;
     }
-    for text in yaml_block(&docs, "yaml") {
+    let stacks = std::fs::read_dir(root().join("templates/stacks")).unwrap();
+    let stacks: Vec<String> = stacks.map(|stack| std::fs::read_to_string(stack.unwrap().path()).unwrap()).collect();
+    for text in yaml_block(&docs, "yaml").into_iter().chain(stacks.iter().map(String::as_str)) {
         match kagero::config::combine(Some(text), Some(text), "main", "x") {
             RepoSetting::Valid(_) => {}
             other => panic!("{other:?}"),
@@ -112,7 +114,7 @@ fn examples_are_accepted_by_reader_and_schema() {
         assert!(repo.is_valid(&yaml_value(text)), "{text}");
         tried += 1;
     }
-    assert_eq!(tried, 3);
+    assert_eq!(tried, 7);
 }
 
 fn validators() -> (jsonschema::Validator, jsonschema::Validator) {

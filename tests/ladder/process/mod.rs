@@ -27,6 +27,7 @@ mod secrets;
 mod seeds;
 mod server;
 mod services;
+mod stacks;
 mod sweep;
 mod units;
 mod words;

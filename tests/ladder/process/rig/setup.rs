@@ -2,7 +2,7 @@
 //!
 //! Must not know: processes.
 
-use kagero::sim::github::{RepositorySpec, Standin};
+use kagero::sim::github::{Files, RepositorySpec, Standin};
 
 use super::ACTOR;
 
@@ -49,12 +49,17 @@ pub fn kagero_yml(lane: Lane, build: &str) -> String {
     )
 }
 
+fn owned(files: &[(&str, &str)]) -> Files {
+    files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect()
+}
+
 pub struct Setup {
     pub(super) lane: Lane,
     environments: u32,
     builds: u32,
     attempts: u32,
     base_yml: String,
+    files: Files,
     pub(super) disk: Option<u64>,
     pub(super) store: Option<String>,
 }
@@ -75,6 +80,12 @@ impl Setup {
             builds: 2,
             attempts: 3,
             base_yml: kagero_yml(lane, "sh build.sh"),
+            files: owned(&[
+                ("app.py", APP),
+                ("build.sh", "echo built\n"),
+                ("migrate.sh", "echo migrated\n"),
+                ("spy.sh", "echo nothing\n"),
+            ]),
             disk: None,
             store: None,
         }
@@ -91,6 +102,11 @@ impl Setup {
         assert!(self.base_yml.contains(from), "{}", self.base_yml);
         self.base_yml = self.base_yml.replace(from, to);
         self
+    }
+
+    /// Another application, with its `.kagero.yml`.
+    pub fn with_repository(self, kagero_yml: &str, files: &[(&str, &str)]) -> Self {
+        Self { base_yml: kagero_yml.to_owned(), files: owned(files), ..self }
     }
 
     /// The state directory is a disk of its own, of so many bytes. It goes with the controller.
@@ -117,18 +133,12 @@ impl Setup {
 
     /// The repository that it previews.
     pub(super) fn repository(&self) -> RepositorySpec {
-        let files = [
-            (".kagero.yml", self.base_yml.as_str()),
-            ("app.py", APP),
-            ("build.sh", "echo built\n"),
-            ("migrate.sh", "echo migrated\n"),
-            ("spy.sh", "echo nothing\n"),
-        ]
-        .map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()));
+        let mut files = owned(&[(".kagero.yml", &self.base_yml)]);
+        files.extend(self.files.clone());
         RepositorySpec {
             owner: "kumo".to_owned(),
             name: "shop".to_owned(),
-            files: files.into(),
+            files,
             roles: vec![(ACTOR.to_owned(), "admin".to_owned())],
             prepared: Vec::new(),
         }
