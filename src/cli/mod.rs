@@ -16,6 +16,7 @@ mod demo;
 mod doctor;
 mod env;
 mod holder;
+mod infra;
 mod metrics;
 pub mod probe;
 pub mod residue;
@@ -87,6 +88,8 @@ enum Command {
     Config(config::ConfigArguments),
     /// Find out whether this machine and its configuration can do the work.
     Doctor(doctor::DoctorArguments),
+    /// Look at what environments need of AWS.
+    Infra(infra::InfraArguments),
     /// Print a script that completes commands in a shell.
     Completions {
         /// The shell.
@@ -244,6 +247,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Unhold { name } => brake::lift(&config, BrakeKind::Hold, Some(&name)).await,
         Command::Config(command) => config::run(&config, command),
         Command::Doctor(doctor) => doctor::run(&config, &doctor).await,
+        Command::Infra(infra) => infra::run(&config, &infra),
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "kagero", &mut out);

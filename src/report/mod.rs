@@ -5,6 +5,7 @@
 
 pub mod comment;
 pub mod derive;
+pub mod estimate;
 pub mod explain;
 pub mod page;
 pub mod say;

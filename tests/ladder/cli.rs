@@ -1,5 +1,7 @@
 //! The command line as a person and a script meet it: the real program, its output streams and exit codes.
 
+mod infra;
+
 use std::path::Path;
 use std::process::Output;
 
@@ -58,7 +60,7 @@ fn file(folder: &Path, name: &str, text: &str) -> String {
 #[test]
 fn help_and_completions_are_data() {
     let help = ends(0, &["--help"]);
-    for command in ["serve", "demo", "env", "audit", "adopt", "config", "doctor", "completions"] {
+    for command in ["serve", "demo", "env", "audit", "adopt", "config", "doctor", "infra", "completions"] {
         assert!(out(&help).contains(command), "{}", out(&help));
     }
     assert!(!out(&help).contains("agent's agent") && err(&help).is_empty());
