@@ -178,6 +178,10 @@ impl Machines for Fleet {
         Ok(id)
     }
 
+    async fn stop(&self, _: &Owned<MachineId>) -> Result<(), CloudError> {
+        unreachable!("nothing sleeps here")
+    }
+
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
         self.machines.lock().unwrap().remove(machine.name());
         Ok(())
@@ -204,6 +208,10 @@ impl Databases for Fleet {
 
     async fn prepare(&self, _: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
         unreachable!("the configuration asks for no database")
+    }
+
+    async fn stop(&self, _: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        unreachable!("nothing sleeps here")
     }
 
     async fn delete(&self, _: &Owned<DatabaseId>) -> Result<(), CloudError> {

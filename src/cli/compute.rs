@@ -128,9 +128,14 @@ pub struct Survey {
 #[cfg(feature = "aws")]
 pub async fn survey(server: &Server, compute: &Ec2Compute) -> Survey {
     use crate::cloud::aws::rules::ground::{Expected, judge};
-    use crate::cloud::aws::{Connection, Network, Wanted, survey_ground, survey_network};
+    use crate::cloud::aws::{Connection, Network, Roles, Wanted, survey_ground, survey_network};
 
-    let aws = Connection::open(&compute.region).await;
+    let roles = if compute.separate_roles {
+        Roles::Separate { account: compute.account.clone(), install: server.install.clone() }
+    } else {
+        Roles::Together
+    };
+    let aws = Connection::open(&compute.region, &roles).await;
     let expected = Expected {
         install: server.install.clone(),
         account: compute.account.clone(),

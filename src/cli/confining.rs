@@ -78,6 +78,10 @@ impl<M: Machines> Machines for Confining<M> {
         self.machines.launch(birth).await
     }
 
+    async fn stop(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
+        self.machines.stop(machine).await
+    }
+
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
         self.machines.terminate(machine).await
     }

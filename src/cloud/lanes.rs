@@ -71,6 +71,10 @@ impl Databases for Lanes {
         self.of_seed(&birth.database.seed).prepare(birth).await
     }
 
+    async fn stop(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        self.of_id(database.id().as_str()).stop(database).await
+    }
+
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
         self.of_id(database.id().as_str()).delete(database).await
     }

@@ -27,6 +27,8 @@ pub trait Machines: Send + Sync {
     async fn list(&self) -> Result<Listing<Machine>, CloudError>;
     /// Makes a machine, or returns the one already made under the token; one that is stopped is started again.
     async fn launch(&self, birth: MachineBirth<'_>) -> Result<MachineId, CloudError>;
+    /// Begins to stop a machine, which keeps its disk; stopped already, or gone, is success.
+    async fn stop(&self, machine: &Owned<MachineId>) -> Result<(), CloudError>;
     /// Begins to take a machine away; already gone is success.
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError>;
     /// Network interfaces that are members of slots, whatever they belong to.
@@ -82,9 +84,12 @@ impl<'a> DatabaseBirth<'a> {
 pub trait Databases: Send + Sync {
     /// Every database with this installation's marker or name prefix.
     async fn list(&self) -> Result<Listing<Database>, CloudError>;
-    /// Begins to clone a database from its seed, or accepts that it is already there. Returns at once; the
-    /// listing tells how it goes.
+    /// Begins to clone a database from its seed, or accepts that it is already there; one that is stopped is started
+    /// again. Returns at once; the listing tells how it goes.
     async fn prepare(&self, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError>;
+    /// Begins to stop a database, which keeps its data; stopped already, or gone, is success. Only of those that say that
+    /// they can be.
+    async fn stop(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError>;
     /// Begins to drop a database; already gone is success.
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError>;
     /// Goldens: those that configured seeds make, and others.
@@ -107,6 +112,15 @@ pub fn unknown_residue(residue: &OwnedResidue) -> CloudError {
         class: ErrorClass::Bug,
         what: format!("clearing {} away", residue.name()),
         why: "this provider has listed no such thing".to_owned(),
+    }
+}
+
+/// What a provider answers if it is asked to stop a database of a kind that cannot be.
+pub fn cannot_stop(database: &Owned<DatabaseId>) -> CloudError {
+    CloudError {
+        class: ErrorClass::Bug,
+        what: format!("stopping {}", database.name()),
+        why: "databases of this kind have no server of their own that could be stopped".to_owned(),
     }
 }
 

@@ -95,11 +95,10 @@ pub(super) async fn step(
 ) -> Result<(), StepError> {
     let now = world.clock.now();
     match step {
-        Step::Enroll { generation, hosts } => {
+        Step::Enroll { generation, hosts, slots } => {
             let ledger = enrolled(known, *generation, hosts, now);
             tracing::info!(env.key = %lease.key, env.uid = %known.uid, env.generation = generation.0, "environment enrolled");
-            let policy = world.policy.load();
-            Ok(world.store.admit(lease, &ledger, &policy.limits, &policy.slots).await?)
+            Ok(world.store.admit(lease, &ledger, &world.policy.load().limits, slots).await?)
         }
         Step::Note { hosts } => Ok(world.store.enroll(lease, &noted(known, hosts, now)).await?),
         Step::LaunchMachine { intent, tags, slot } => {
@@ -140,6 +139,18 @@ pub(super) async fn step(
             world.store.prove(lease, &proof).await?;
             tracing::info!(env.key = %lease.key, env.uid = %known.uid, "environment ready");
             Ok(())
+        }
+        Step::StopMachine { machine, token } => {
+            machine.check_age(now)?;
+            world.store.answer(lease, token, &Answer::Stopped(machine.id().to_string())).await?;
+            let detail = grounds.entry(json!({"machine": machine.id(), "evidence": evidence(machine)}));
+            journaled(world, lease, step, detail, world.machines.stop(machine)).await
+        }
+        Step::StopDatabase { database, token } => {
+            database.check_age(now)?;
+            world.store.answer(lease, token, &Answer::Stopped(database.id().to_string())).await?;
+            let detail = grounds.entry(json!({"database": database.id(), "evidence": evidence(database)}));
+            journaled(world, lease, step, detail, world.databases.stop(database)).await
         }
         Step::Leave { left } => {
             tracing::info!(env.key = %lease.key, env.uid = %known.uid, reason = ?left.why, "environment is being taken away");
@@ -309,7 +320,7 @@ async fn journaled<T>(
     let done = call.await;
     finish(world, begun, done.as_ref().err()).await?;
     done?;
-    tracing::info!(env.key = %lease.key, step = step.kind(), "asked for removal");
+    tracing::info!(env.key = %lease.key, step = step.kind(), "asked for it");
     Ok(())
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Absence is concluded only from a complete listing that began after the last question of ours.
 
+use std::collections::BTreeSet;
+
 use crate::cloud::CloudError;
-use crate::domain::id::EnvUid;
+use crate::domain::id::{EnvUid, SlotId};
 use crate::domain::ledger::{Answer, Ledger, Role, Standing};
 use crate::domain::network::Vacancy;
 use crate::domain::observed::{Database, Machine};
@@ -34,6 +36,18 @@ pub fn interfaces(snapshot: &Snapshot, ledger: Option<&Ledger>) -> Seen<usize> {
             Vacancy::Vacant => Seen::Absent,
             Vacancy::Occupied(count) => Seen::Present(count),
             Vacancy::Unproven => Seen::Unknown(Doubt::TooYoung),
+        },
+    }
+}
+
+/// Slots that something stands in.
+pub fn occupied(snapshot: &Snapshot) -> Seen<BTreeSet<SlotId>> {
+    match &snapshot.occupancy {
+        Err(error) => Seen::Unknown(Doubt::ReadFailed(error.to_string())),
+        Ok(occupancy) => match occupancy.slots() {
+            None => Seen::Unknown(Doubt::Partial),
+            Some(slots) if slots.is_empty() => Seen::Absent,
+            Some(slots) => Seen::Present(slots),
         },
     }
 }

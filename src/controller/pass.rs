@@ -290,7 +290,12 @@ fn poll(plan: &Plan) -> Duration {
 fn changes_resources(step: &Step) -> bool {
     matches!(
         step,
-        Step::LaunchMachine { .. } | Step::PrepareDatabase { .. } | Step::Terminate(_) | Step::DropDatabase(_)
+        Step::LaunchMachine { .. }
+            | Step::PrepareDatabase { .. }
+            | Step::StopMachine { .. }
+            | Step::StopDatabase { .. }
+            | Step::Terminate(_)
+            | Step::DropDatabase(_)
     )
 }
 
@@ -376,8 +381,14 @@ pub async fn observe(world: &World, memory: &Memory, known: &Known) -> Observed 
     let policy = world.policy.load();
     let key = known.key;
     if known.ledger.as_ref().is_none_or(Ledger::is_released) {
-        // Nothing is held: what a listing would say cannot change the plan.
-        return unread(world, Doubt::NotRead);
+        // Nothing is held: what a listing would say of it cannot change the plan.
+        let occupied = if policy.slots.is_empty() {
+            Seen::Absent
+        } else {
+            let snapshot = memory.fleet.snapshot(Timestamp::default(), policy.pace.idle / 3).await;
+            snapshot.map_or(Seen::Unknown(Doubt::NotRead), |snapshot| observe::occupied(&snapshot))
+        };
+        return Observed { occupied, ..unread(world, Doubt::NotRead) };
     }
     let tolerance = if memory.is_in_motion(key) { policy.pace.busy } else { policy.pace.idle / 3 };
     // Whoever asked for something last: a listing that began before says nothing about it.
@@ -408,7 +419,8 @@ pub async fn observe(world: &World, memory: &Memory, known: &Known) -> Observed 
         // A moment's silence takes no preview off its link and changes no words.
         Seen::Unknown(_) => {}
     }
-    Observed { at: snapshot.at, machines, databases, interfaces, agent }
+    let occupied = observe::occupied(&snapshot);
+    Observed { at: snapshot.at, machines, databases, interfaces, occupied, agent }
 }
 
 fn unread(world: &World, doubt: Doubt) -> Observed {
@@ -417,6 +429,7 @@ fn unread(world: &World, doubt: Doubt) -> Observed {
         machines: Seen::Unknown(doubt.clone()),
         databases: Seen::Unknown(doubt.clone()),
         interfaces: Seen::Unknown(doubt.clone()),
+        occupied: Seen::Unknown(doubt.clone()),
         agent: Seen::Unknown(doubt),
     }
 }

@@ -127,6 +127,9 @@ pub enum Answer {
     NoRoom(String),
     /// It was there, and was taken away on purpose: no failure.
     Retired,
+    /// It is there under that id, and was stopped on purpose, or is about to be: no failure. It is started when it is
+    /// wanted again.
+    Stopped(String),
 }
 
 /// An idempotency token: at most 64 ASCII characters.

@@ -3,7 +3,7 @@
 //! A slot is a security group that was made beforehand: an environment's machine and its database are members of one
 //! slot, and nothing else is. Their number is fixed, so that no limit of the provider can be reached by load.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -99,6 +99,13 @@ impl Occupancy {
         }
     }
 
+    /// Slots in which something stands, or stood less than [`VACANCY`] before the last read; `None` before the first one.
+    pub fn slots(&self) -> Option<BTreeSet<SlotId>> {
+        let last = self.reads.back()?;
+        let held = self.occupied.iter().filter(|(_, (seen, _))| last.since(*seen) < VACANCY);
+        Some(held.map(|(slot, _)| slot.clone()).collect())
+    }
+
     /// Whether a slot has been without interfaces for long enough since a time.
     pub fn of(&self, slot: &SlotId, since: Timestamp) -> Vacancy {
         let Some(last) = self.reads.back() else { return Vacancy::Unproven };
@@ -147,7 +154,7 @@ mod tests {
             assert!(tried[..2].iter().all(|one| one.kind == "small"), "the preferred type in every zone first");
             assert_eq!(all.of(&uid(pr), 5).as_ref(), tried.first());
         }
-        let zones: std::collections::BTreeSet<String> = (0..20).map(|pr| all.of(&uid(pr), 1).unwrap().zone).collect();
+        let zones: BTreeSet<String> = (0..20).map(|pr| all.of(&uid(pr), 1).unwrap().zone).collect();
         assert_eq!(zones.len(), 2, "not all begin in one zone");
         assert_eq!(Placements::default().of(&uid(1), 1), None);
     }
@@ -178,6 +185,19 @@ mod tests {
         assert_eq!(known.of(&slot(1), at(-1)), Vacancy::Unproven);
         known.note(at(130), &interfaces(&[]));
         assert_eq!(known.of(&slot(1), at(-1)), Vacancy::Vacant);
+    }
+
+    #[test]
+    fn what_stood_in_a_slot_a_moment_ago_still_holds_it() {
+        let mut known = Occupancy::default();
+        assert_eq!(known.slots(), None);
+        known.note(at(0), &interfaces(&[1, 2]));
+        known.note(at(10), &interfaces(&[2]));
+        assert_eq!(known.slots(), Some(BTreeSet::from([slot(1), slot(2)])));
+        known.note(at(60), &interfaces(&[]));
+        assert_eq!(known.slots(), Some(BTreeSet::from([slot(2)])));
+        known.note(at(70), &interfaces(&[]));
+        assert_eq!(known.slots(), Some(BTreeSet::new()));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What has been read of one environment's resources.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::assignment::AgentStatus;
@@ -20,6 +22,8 @@ pub struct Observed {
     pub databases: Seen<Vec<Database>>,
     /// How many network interfaces are members of its slot. Absent too where it has none.
     pub interfaces: Seen<usize>,
+    /// Slots that something stands in, whoever has them. Absent where nothing stands in any, or there are none.
+    pub occupied: Seen<BTreeSet<SlotId>>,
     /// The answer of the newest machine's agent.
     pub agent: Seen<AgentStatus>,
 }
@@ -98,6 +102,8 @@ pub struct Database {
     pub location: Location,
     /// Its life.
     pub state: DatabaseState,
+    /// Whether it costs less while it is stopped, and can be.
+    pub can_stop: bool,
     /// The slot that it is a member of, where there are slots.
     pub slot: Option<SlotId>,
     /// When this was read.
@@ -112,6 +118,8 @@ pub enum DatabaseState {
     Preparing,
     /// Seeded, with its roles; may be given to an environment.
     Ready,
+    /// As it was when it was stopped.
+    Stopped,
     /// Preparing it failed; the text names the cause and the next step. Nothing half-made serves.
     Failed(String),
     /// Being dropped.

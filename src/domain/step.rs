@@ -19,6 +19,8 @@ pub enum Step {
         generation: Generation,
         /// Its host names.
         hosts: Vec<Host>,
+        /// The slots of which it gets one that nobody has, where there are slots.
+        slots: Vec<SlotId>,
     },
     /// Write a row that holds no resources, to remember what is said.
     Note {
@@ -69,6 +71,20 @@ pub enum Step {
         path: String,
         /// What serves, if the answer is right.
         task: TaskDigest,
+    },
+    /// Stop a machine for as long as nothing is to run. It keeps its disk.
+    StopMachine {
+        /// The machine.
+        machine: Owned<MachineId>,
+        /// The intent that it came from.
+        token: Token,
+    },
+    /// Stop a database for as long as nothing is to run. It keeps its data.
+    StopDatabase {
+        /// The database.
+        database: Owned<DatabaseId>,
+        /// The intent that it came from.
+        token: Token,
     },
     /// Note that the environment is being taken away; it will not live again in this generation.
     Leave {
@@ -130,6 +146,8 @@ impl Step {
             Self::Retire { .. } => "retire",
             Self::Assign { .. } => "assign",
             Self::Probe { .. } => "probe",
+            Self::StopMachine { .. } => "stop-machine",
+            Self::StopDatabase { .. } => "stop-database",
             Self::Leave { .. } => "leave",
             Self::Terminate(_) => "terminate",
             Self::DropDatabase(_) => "drop-database",
@@ -177,6 +195,8 @@ pub enum Waiting {
     Agent(String),
     /// Something is not known; the text says what and why.
     Knowledge(String),
+    /// What is not to run is being stopped.
+    Stop,
     /// Resources are being taken away.
     Removal,
     /// A database goes once no machine of ours can be using it.
@@ -203,6 +223,7 @@ impl Waiting {
             | Self::Turn
             | Self::Rollout
             | Self::Agent(_)
+            | Self::Stop
             | Self::Removal
             | Self::Failed(_) => None,
         }

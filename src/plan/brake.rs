@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn each_brake_stops_what_it_is_for() {
-        let enroll = Step::Enroll { generation: Generation::FIRST, hosts: Vec::new() };
+        let enroll = Step::Enroll { generation: Generation::FIRST, hosts: Vec::new(), slots: Vec::new() };
         let release = Step::Release { seen_at: NOW };
         let (closed, expired) = (leave(GoneReason::Closed), leave(GoneReason::Expired));
         let table = [
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn one_reason_is_told_once_and_what_is_not_stopped_goes_on() {
-        let enroll = Step::Enroll { generation: Generation::FIRST, hosts: Vec::new() };
+        let enroll = Step::Enroll { generation: Generation::FIRST, hosts: Vec::new(), slots: Vec::new() };
         let steps = vec![leave(GoneReason::Closed), enroll.clone(), leave(GoneReason::Expired)];
         let after = restrain(plan(steps), &[brake(BrakeKind::Hold, SetBy::Operator)], &policy(), NOW);
         assert_eq!((after.steps, after.waiting.len()), (vec![enroll], 2));

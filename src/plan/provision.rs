@@ -3,23 +3,24 @@
 //! Machine and database are independent of each other and are asked for in the same pass; the agent gets
 //! its task when both are there.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::act;
 use super::teardown::{claim, drop_database, terminate};
 use crate::domain::assignment::{AgentStatus, RolloutPhase, Stage, StageFailure, Task, TaskDigest};
 use crate::domain::desired::{DatabaseSpec, EnvSpec};
-use crate::domain::id::MachineId;
+use crate::domain::id::{MachineId, SlotId};
 use crate::domain::ledger::{Answer, Intent, Ledger, Role, Token};
 use crate::domain::network::Placement;
 use crate::domain::observed::{Database, DatabaseState, Machine, MachineState, Observed, Tags};
-use crate::domain::owned::prove_machine;
+use crate::domain::owned::{prove_database, prove_machine};
 use crate::domain::policy::Policy;
 use crate::domain::seen::{Doubt, Seen};
 use crate::domain::step::{Failure, Next, Plan, Step, Waiting};
-use crate::domain::time::Timestamp;
 
-/// How long attempts count against the limit: what failed long ago does not condemn what runs today.
+/// Attempts that follow each other within this time count together against the limit, until the last one is as old: what
+/// failed long ago does not condemn what runs today.
 const ATTEMPT_WINDOW: Duration = Duration::from_mins(20);
 
 /// A machine that stops sooner than this after being asked for has not lived: the next try counts.
@@ -37,11 +38,12 @@ const MUTE: Duration = Duration::from_mins(5);
 /// Towards services that answer.
 pub(super) fn run(spec: &EnvSpec, seen: &Observed, asked: Option<&Ledger>, policy: &Policy) -> Plan {
     let Some(ledger) = asked.filter(|ledger| !ledger.is_released()) else {
-        return act(vec![enroll(spec)], Vec::new(), policy);
+        return begin(spec, seen, policy);
     };
     let mut draft = Draft::new(spec, seen, ledger, policy);
     if ledger.hosts != spec.hosts {
-        draft.steps.push(enroll(spec));
+        // Its slot it has already.
+        draft.steps.push(enroll(spec, Vec::new()));
     }
     let machine = draft.machine();
     let database = draft.database();
@@ -51,7 +53,7 @@ pub(super) fn run(spec: &EnvSpec, seen: &Observed, asked: Option<&Ledger>, polic
     draft.finish()
 }
 
-/// Towards a database without a machine.
+/// Towards a machine and a database that are stopped.
 pub(super) fn sleep(spec: &EnvSpec, seen: &Observed, asked: Option<&Ledger>, policy: &Policy) -> Plan {
     let Some(ledger) = asked.filter(|ledger| !ledger.is_released()) else {
         return super::at_rest(policy);
@@ -59,18 +61,41 @@ pub(super) fn sleep(spec: &EnvSpec, seen: &Observed, asked: Option<&Ledger>, pol
     let mut draft = Draft::new(spec, seen, ledger, policy);
     match &seen.machines {
         Seen::Present(machines) => {
+            let chosen = machine_of(machines, ledger, policy);
             for machine in machines {
-                draft.terminate(machine);
+                if chosen.is_some_and(|chosen| chosen.id == machine.id) {
+                    draft.stop_machine(machine);
+                } else {
+                    draft.terminate(machine);
+                }
             }
         }
         Seen::Unknown(doubt) => draft.waiting.push(Waiting::Knowledge(format!("machines: {doubt}"))),
         Seen::Absent => draft.retire(),
     }
+    draft.stop_database();
     draft.finish()
 }
 
-fn enroll(spec: &EnvSpec) -> Step {
-    Step::Enroll { generation: spec.generation, hosts: spec.hosts.clone() }
+/// Its row, with a slot in which nothing stands, also nothing that no record knows of.
+fn begin(spec: &EnvSpec, seen: &Observed, policy: &Policy) -> Plan {
+    let free = |occupied: Option<&BTreeSet<SlotId>>| {
+        let all = policy.slots.iter();
+        all.filter(|slot| occupied.is_none_or(|occupied| !occupied.contains(slot))).cloned().collect()
+    };
+    let slots = match &seen.occupied {
+        Seen::Absent => free(None),
+        Seen::Present(occupied) => free(Some(occupied)),
+        Seen::Unknown(_) if policy.slots.is_empty() => Vec::new(),
+        Seen::Unknown(doubt) => {
+            return act(Vec::new(), vec![Waiting::Knowledge(format!("network interfaces: {doubt}"))], policy);
+        }
+    };
+    act(vec![enroll(spec, slots)], Vec::new(), policy)
+}
+
+fn enroll(spec: &EnvSpec, slots: Vec<SlotId>) -> Step {
+    Step::Enroll { generation: spec.generation, hosts: spec.hosts.clone(), slots }
 }
 
 /// The machine that an environment works with: the one that came of the newest question, or, while its answer is not
@@ -84,7 +109,7 @@ pub fn machine_of<'a>(machines: &'a [Machine], ledger: &Ledger, policy: &Policy)
             && prove_machine(machine, claim(ledger, policy), &policy.allow).is_ok()
     });
     match &asked.answer {
-        Some(Answer::Accepted(id)) => usable.find(|machine| machine.id.as_str() == id),
+        Some(Answer::Accepted(id) | Answer::Stopped(id)) => usable.find(|machine| machine.id.as_str() == id),
         Some(Answer::Refused(_) | Answer::NoRoom(_) | Answer::Retired) => None,
         None => usable.next(),
     }
@@ -141,10 +166,52 @@ impl<'a> Draft<'a> {
         self.waiting.push(waiting);
     }
 
+    /// Stops the machine that the environment works with when it is awake.
+    fn stop_machine(&mut self, machine: &Machine) {
+        let Some(asked) = self.ledger.intents_for(&Role::Machine).next_back() else { return };
+        match machine.state {
+            MachineState::Stopped | MachineState::Stopping => {}
+            _ if self.never_came_up() => self.terminate(machine),
+            // It can be stopped once it is up; on its way down it is not up either.
+            MachineState::Pending => self.waiting.push(Waiting::Stop),
+            MachineState::Running => {
+                match prove_machine(machine, claim(self.ledger, self.policy), &self.policy.allow) {
+                    Err(refusal) => self.waiting.push(Waiting::Refused(refusal)),
+                    Ok(machine) => {
+                        self.steps.push(Step::StopMachine { machine, token: asked.token.clone() });
+                        self.waiting.push(Waiting::Stop);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops the database that is wanted, if it can be. It may have started by itself: RDS does so after seven days
+    /// ("Stopping an Amazon RDS DB instance temporarily").
+    fn stop_database(&mut self) {
+        let Some(wanted) = &self.spec.database else { return };
+        let Seen::Present(databases) = &self.seen.databases else { return };
+        let Some(database) = databases.iter().find(|found| found.name == wanted.name && found.can_stop) else { return };
+        let role = Role::Database(wanted.name.clone());
+        let Some(asked) = self.ledger.intents_for(&role).next_back() else { return };
+        match database.state {
+            DatabaseState::Stopped | DatabaseState::Dropping | DatabaseState::Failed(_) => {}
+            DatabaseState::Preparing => self.waiting.push(Waiting::Stop),
+            DatabaseState::Ready => match prove_database(database, claim(self.ledger, self.policy), &self.policy.allow)
+            {
+                Err(refusal) => self.waiting.push(Waiting::Refused(refusal)),
+                Ok(database) => {
+                    self.steps.push(Step::StopDatabase { database, token: asked.token.clone() });
+                    self.waiting.push(Waiting::Stop);
+                }
+            },
+        }
+    }
+
     /// The machine is gone because nothing was to run.
     fn retire(&mut self) {
         let last = self.ledger.intents_for(&Role::Machine).next_back();
-        if let Some(Intent { token, answer: Some(Answer::Accepted(_)), .. }) = last {
+        if let Some(Intent { token, answer: Some(Answer::Accepted(_) | Answer::Stopped(_)), .. }) = last {
             self.steps.push(Step::Retire { token: token.clone() });
         }
     }
@@ -187,9 +254,11 @@ impl<'a> Draft<'a> {
     /// Whether the newest machine has had its time and was never given a task. One that was has come up: that its
     /// address cannot be read now is no ground to take it away.
     fn never_came_up(&self) -> bool {
-        let Some(asked_at) = self.ledger.intents_for(&Role::Machine).next_back().map(|intent| intent.asked_at) else {
+        let Some(asked) = self.ledger.intents_for(&Role::Machine).next_back() else { return false };
+        if matches!(asked.answer, Some(Answer::Stopped(_))) {
             return false;
-        };
+        }
+        let asked_at = asked.asked_at;
         let tasks = self.ledger.intents.iter().filter(|intent| matches!(intent.role, Role::Rollout(_)));
         self.seen.at.since(asked_at) >= BOOT && tasks.map(|intent| intent.asked_at).all(|at| at < asked_at)
     }
@@ -199,6 +268,8 @@ impl<'a> Draft<'a> {
         let last = self.ledger.intents_for(&Role::Machine).next_back();
         let attempt = match (last, stopped) {
             (None, _) => 1,
+            // It was stopped on purpose.
+            (Some(Intent { attempt, answer: Some(Answer::Stopped(_)), .. }), Some(_)) => *attempt,
             // It was asked to come up, and may not be seen to do so yet.
             (Some(intent), Some(_)) if self.may_be_invisible(intent) => {
                 self.waiting.push(Waiting::Machine);
@@ -212,9 +283,7 @@ impl<'a> Draft<'a> {
                     self.waiting.push(Waiting::Machine);
                     return;
                 }
-                Some(Answer::Accepted(_) | Answer::Refused(_) | Answer::NoRoom(_) | Answer::Retired) => {
-                    intent.attempt + 1
-                }
+                Some(_) => intent.attempt + 1,
                 None => intent.attempt,
             },
         };
@@ -258,12 +327,29 @@ impl<'a> Draft<'a> {
         };
         match databases.iter().find(|database| database.name == wanted.name).map(|found| &found.state) {
             None => self.ask_for_database(wanted, None),
+            Some(DatabaseState::Stopped) => self.start_database(wanted),
             Some(DatabaseState::Failed(reason)) => self.ask_for_database(wanted, Some(reason)),
             Some(DatabaseState::Preparing) => self.waiting.push(Waiting::Database),
             Some(DatabaseState::Dropping) => self.waiting.push(Waiting::Removal),
             Some(DatabaseState::Ready) => return Readiness::Ready,
         }
         Readiness::NotYet
+    }
+
+    /// Asking again for one that is stopped starts it.
+    fn start_database(&mut self, wanted: &DatabaseSpec) {
+        let role = Role::Database(wanted.name.clone());
+        let last = self.ledger.intents_for(&role).next_back();
+        let is_starting = last.is_some_and(|intent| {
+            // It may not be seen to do so yet.
+            matches!(intent.answer, Some(Answer::Accepted(_))) && self.may_be_invisible(intent)
+        });
+        if is_starting {
+            self.waiting.push(Waiting::Database);
+        } else {
+            let attempt = last.map_or(1, |intent| intent.attempt);
+            self.prepare(wanted, role, attempt);
+        }
     }
 
     fn ask_for_database(&mut self, wanted: &DatabaseSpec, failed: Option<&String>) {
@@ -277,9 +363,7 @@ impl<'a> Draft<'a> {
                     self.waiting.push(Waiting::Database);
                     return;
                 }
-                Some(Answer::Accepted(_) | Answer::Refused(_) | Answer::NoRoom(_) | Answer::Retired) => {
-                    intent.attempt + 1
-                }
+                Some(_) => intent.attempt + 1,
                 None => intent.attempt,
             },
         };
@@ -287,6 +371,10 @@ impl<'a> Draft<'a> {
             self.fail("database", failed.unwrap_or(&refusal));
             return;
         }
+        self.prepare(wanted, role, attempt);
+    }
+
+    fn prepare(&mut self, wanted: &DatabaseSpec, role: Role, attempt: u32) {
         let intent = self.intent(role, attempt);
         let (tags, slot) = (self.tags(), self.ledger.slot.clone());
         self.steps.push(Step::PrepareDatabase { intent, tags, database: wanted.clone(), slot });
@@ -394,22 +482,24 @@ impl<'a> Draft<'a> {
 
     /// Why no further attempt is made, if so (I16).
     fn exhausted(&self, role: &Role, attempt: u32) -> Option<String> {
-        let recent = self.ledger.intents_for(role).filter(|intent| {
-            let failed = !matches!(intent.answer, Some(Answer::Retired | Answer::NoRoom(_)));
-            intent.attempt < attempt && failed && self.is_recent(intent.asked_at)
+        let failed = self.ledger.intents_for(role).rev().filter(|intent| {
+            let no_failure = matches!(intent.answer, Some(Answer::Retired | Answer::Stopped(_) | Answer::NoRoom(_)));
+            intent.attempt < attempt && !no_failure
+        });
+        let mut next = self.seen.at;
+        let in_a_row = failed.map(|intent| intent.asked_at).take_while(|asked_at| {
+            let follows = next.since(*asked_at) < ATTEMPT_WINDOW;
+            next = *asked_at;
+            follows
         });
         let limit = usize::try_from(self.policy.limits.attempts).unwrap_or(usize::MAX);
-        if recent.count() < limit {
+        if in_a_row.count() < limit {
             return None;
         }
         match self.ledger.intents_for(role).next_back().and_then(|intent| intent.answer.clone()) {
             Some(Answer::Refused(reason)) => Some(reason),
             _ => Some(format!("given up after {limit} attempts; `kagero env plan` shows the journal")),
         }
-    }
-
-    fn is_recent(&self, at: Timestamp) -> bool {
-        self.seen.at.since(at) < ATTEMPT_WINDOW
     }
 
     fn fail(&mut self, stage: &'static str, reason: &str) {

@@ -112,7 +112,7 @@ pub(super) fn drop_database(database: &Database, ledger: &Ledger, policy: &Polic
         Err(refusal) => (None, Waiting::Refused(refusal)),
         Ok(owned) => match database.state {
             DatabaseState::Dropping => (None, Waiting::Removal),
-            DatabaseState::Preparing | DatabaseState::Ready | DatabaseState::Failed(_) => {
+            DatabaseState::Preparing | DatabaseState::Ready | DatabaseState::Stopped | DatabaseState::Failed(_) => {
                 (Some(Step::DropDatabase(owned)), Waiting::Removal)
             }
         },

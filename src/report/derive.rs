@@ -276,7 +276,7 @@ fn database_state(facts: &Facts<'_>, name: &str, failed: Option<&str>) -> StageS
     match (failed, found) {
         (Some("database"), _) => StageState::Failed,
         (_, Some(DatabaseState::Ready)) => StageState::Done,
-        (_, Some(DatabaseState::Preparing | DatabaseState::Dropping | DatabaseState::Failed(_))) => StageState::Running,
+        (_, Some(_)) => StageState::Running,
         (_, None) => StageState::Waiting,
     }
 }
@@ -320,6 +320,7 @@ fn detail(facts: &Facts<'_>, failure: Option<&str>) -> Option<String> {
         | Waiting::Machine
         | Waiting::Database
         | Waiting::Rollout
+        | Waiting::Stop
         | Waiting::Removal
         | Waiting::MachineFirst
         | Waiting::Failed(_) => None,

@@ -19,12 +19,16 @@ pub enum Call {
     ListMachines,
     /// A machine is launched.
     Launch,
+    /// A machine is stopped.
+    StopMachine,
     /// A machine is terminated.
     Terminate,
     /// Databases are listed.
     ListDatabases,
     /// A database is prepared.
     Prepare,
+    /// A database is stopped.
+    StopDatabase,
     /// A database is deleted.
     DeleteDatabase,
     /// Goldens are listed.

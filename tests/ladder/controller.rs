@@ -43,6 +43,10 @@ impl Machines for Trapdoor {
         panic!("fallen {before} times before");
     }
 
+    async fn stop(&self, _: &Owned<MachineId>) -> Result<(), CloudError> {
+        unreachable!("nothing sleeps here")
+    }
+
     async fn terminate(&self, _: &Owned<MachineId>) -> Result<(), CloudError> {
         Ok(())
     }

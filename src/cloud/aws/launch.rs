@@ -142,6 +142,7 @@ pub fn request(
     };
     let profile = settings.profile.as_ref().map(|name| IamInstanceProfileSpecification::builder().name(name).build());
     Ok(aws
+        .make
         .ec2
         .run_instances()
         .client_token(&birth.token.0)

@@ -93,7 +93,7 @@ impl Inner {
     /// What came of a token, whatever it was asked with; an error if it has ended since.
     async fn find_by_token(&self, what: &str, token: &Token) -> Result<Option<Instance>, CloudError> {
         self.pace.take(Bucket::Look, what)?;
-        let request = self.aws.ec2.describe_instances().filters(filter("client-token", [token.0.as_str()]));
+        let request = self.aws.look.ec2.describe_instances().filters(filter("client-token", [token.0.as_str()]));
         let found = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
         let all: Vec<&Instance> = found.reservations().iter().flat_map(Reservation::instances).collect();
         let living = all.iter().find(|instance| life(instance).is_some());
@@ -111,7 +111,7 @@ impl Inner {
     async fn bring_up(&self, what: &str, instance: &Instance) -> Result<(), CloudError> {
         let Some(id) = instance.instance_id() else { return Ok(()) };
         self.pace.take(Bucket::Change, what)?;
-        match self.aws.ec2.start_instances().instance_ids(id).send().await {
+        match self.aws.make.ec2.start_instances().instance_ids(id).send().await {
             Ok(_) => Ok(()),
             // On its way up already.
             Err(error)
@@ -157,17 +157,21 @@ impl Inner {
             let why = "what was made under its token is not visible yet; it is looked for again";
             return Err(refused(ErrorClass::Ambiguous, what, why));
         };
-        if !self.is_young(instance) {
+        if !self.is_young(instance) || life(instance) == Some(MachineState::Stopped) {
             self.bring_up(&what, instance).await?;
         }
         MachineId::parse(id).map_err(|error| refused(ErrorClass::Bug, what, error.to_string()))
     }
 
-    /// Looks once more: what is to be terminated is what was proven to be ours.
+    /// Looks once more: what is to be stopped or terminated is what was proven to be ours.
     async fn check(&self, what: &str, machine: &Owned<MachineId>) -> Result<Option<()>, CloudError> {
+        if !machine.is_fresh(self.clock.now()) {
+            let why = "the evidence that it is ours is more than a minute old; list the machines again";
+            return Err(refused(ErrorClass::Retry, what, why));
+        }
         self.pace.take(Bucket::Look, what)?;
         let id = machine.id().as_str();
-        let found = match self.aws.ec2.describe_instances().instance_ids(id).send().await {
+        let found = match self.aws.look.ec2.describe_instances().instance_ids(id).send().await {
             Ok(found) => found,
             Err(error) if code(&error).is_some_and(|code| code.starts_with("InvalidInstanceID")) => return Ok(None),
             Err(error) => return Err(told(Verb::Read, what, &error)),
@@ -190,17 +194,26 @@ impl Inner {
         Err(refused(ErrorClass::Denied, what, why))
     }
 
+    async fn stop(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
+        let what = format!("stop {}", machine.name());
+        if self.check(&what, machine).await?.is_none() {
+            return Ok(());
+        }
+        self.pace.take(Bucket::Change, &what)?;
+        match self.aws.make.ec2.stop_instances().instance_ids(machine.id().as_str()).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error).is_some_and(|code| code.starts_with("InvalidInstanceID.NotFound")) => Ok(()),
+            Err(error) => Err(told(Verb::Change, what, &error)),
+        }
+    }
+
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
         let what = format!("terminate {}", machine.name());
-        if !machine.is_fresh(self.clock.now()) {
-            let why = "the evidence that it is ours is more than a minute old; list the machines again";
-            return Err(refused(ErrorClass::Retry, what, why));
-        }
         if self.check(&what, machine).await?.is_none() {
             return Ok(());
         }
         self.pace.take(Bucket::Terminate, &what)?;
-        match self.aws.ec2.terminate_instances().instance_ids(machine.id().as_str()).send().await {
+        match self.aws.remove.ec2.terminate_instances().instance_ids(machine.id().as_str()).send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error).is_some_and(|code| code.starts_with("InvalidInstanceID.NotFound")) => Ok(()),
             Err(error) => Err(told(Verb::Remove, what, &error)),
@@ -212,7 +225,8 @@ impl Inner {
         let mut pages = Pages::default();
         while let Some(token) = pages.wanted() {
             self.pace.wait(Bucket::Look).await;
-            let request = self.aws.ec2.describe_network_interfaces().filters(filter("vpc-id", [&self.settings.vpc]));
+            let request =
+                self.aws.look.ec2.describe_network_interfaces().filters(filter("vpc-id", [&self.settings.vpc]));
             let request = request.max_results(self.settings.page).set_next_token(token);
             let page = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
             let interfaces = page.network_interfaces().iter();
@@ -238,6 +252,7 @@ impl Machines for Ec2Machines {
             inner.pace.wait(Bucket::Look).await;
             let request = inner
                 .aws
+                .look
                 .ec2
                 .describe_instances()
                 .filters(filter("vpc-id", [&inner.settings.vpc]))
@@ -255,6 +270,10 @@ impl Machines for Ec2Machines {
 
     async fn launch(&self, birth: MachineBirth<'_>) -> Result<MachineId, CloudError> {
         self.inner.launch(birth).await
+    }
+
+    async fn stop(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
+        self.inner.stop(machine).await
     }
 
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {

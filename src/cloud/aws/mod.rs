@@ -16,7 +16,7 @@ mod pairs;
 pub mod rules;
 mod survey;
 
-pub use connection::Connection;
+pub use connection::{Connection, Roles};
 pub use databases::{RdsDatabases, RdsSettings};
 pub use launch::{AgentSource, MachineSettings};
 pub use machines::{AGENT_PORT, Ec2Machines};

@@ -54,17 +54,17 @@ pub async fn survey_ground(aws: &Connection, vpc: &str) -> Facts {
 async fn account(aws: &Connection) -> Result<String, CloudError> {
     let what = "GetCallerIdentity";
     let told = |error| told(Verb::Read, what, &error);
-    let identity = aws.sts.get_caller_identity().send().await.map_err(told)?;
+    let identity = aws.look.sts.get_caller_identity().send().await.map_err(told)?;
     identity.account.ok_or_else(|| refused(ErrorClass::Retry, what, "the answer names no account"))
 }
 
 async fn aliases(aws: &Connection) -> Result<Vec<String>, CloudError> {
-    let all = aws.iam.list_account_aliases().send().await;
+    let all = aws.look.iam.list_account_aliases().send().await;
     Ok(all.map_err(|error| told(Verb::Read, "ListAccountAliases", &error))?.account_aliases)
 }
 
 async fn vpc_tags(aws: &Connection, vpc: &str) -> Result<Option<super::rules::tags::Pairs>, CloudError> {
-    let found = match aws.ec2.describe_vpcs().vpc_ids(vpc).send().await {
+    let found = match aws.look.ec2.describe_vpcs().vpc_ids(vpc).send().await {
         Ok(found) => found,
         Err(error) if code(&error) == Some("InvalidVpcID.NotFound") => return Ok(None),
         Err(error) => return Err(told(Verb::Read, "DescribeVpcs", &error)),
@@ -90,7 +90,7 @@ async fn machines(aws: &Connection, vpc: &str) -> Result<Vec<Resident>, CloudErr
     let what = "DescribeInstances";
     let mut pages = Pages::default();
     while let Some(token) = pages.wanted() {
-        let request = aws.ec2.describe_instances().filters(filter("vpc-id", [vpc])).max_results(PAGE);
+        let request = aws.look.ec2.describe_instances().filters(filter("vpc-id", [vpc])).max_results(PAGE);
         let page = request.set_next_token(token).send().await.map_err(|error| told(Verb::Read, what, &error))?;
         let machines = page.reservations().iter().flat_map(Reservation::instances);
         let items = machines.map(|machine| Resident {
@@ -106,7 +106,7 @@ async fn databases(aws: &Connection, vpc: &str) -> Result<Vec<Resident>, CloudEr
     let what = "DescribeDBInstances";
     let mut pages = Pages::default();
     while let Some(token) = pages.wanted() {
-        let request = aws.rds.describe_db_instances().max_records(100).set_marker(token);
+        let request = aws.look.rds.describe_db_instances().max_records(100).set_marker(token);
         let page = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
         let here = page.db_instances().iter().filter(|database| {
             database.db_subnet_group().and_then(|group| group.vpc_id()).is_none_or(|found| found == vpc)
@@ -135,7 +135,7 @@ async fn subnets(aws: &Connection, vpc: &str) -> Result<Vec<Subnet>, CloudError>
     let what = "DescribeSubnets";
     let mut pages = Pages::default();
     while let Some(token) = pages.wanted() {
-        let request = aws.ec2.describe_subnets().filters(filter("vpc-id", [vpc])).set_next_token(token);
+        let request = aws.look.ec2.describe_subnets().filters(filter("vpc-id", [vpc])).set_next_token(token);
         let page = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
         let items = page.subnets().iter().filter_map(|subnet| {
             Some(Subnet {
@@ -154,7 +154,7 @@ async fn groups(aws: &Connection, vpc: &str) -> Result<Vec<Group>, CloudError> {
     let what = "DescribeSecurityGroups";
     let mut pages = Pages::default();
     while let Some(token) = pages.wanted() {
-        let request = aws.ec2.describe_security_groups().filters(filter("vpc-id", [vpc])).max_results(PAGE);
+        let request = aws.look.ec2.describe_security_groups().filters(filter("vpc-id", [vpc])).max_results(PAGE);
         let page = request.set_next_token(token).send().await.map_err(|error| told(Verb::Read, what, &error))?;
         let groups = page.security_groups().iter();
         let items =
@@ -165,7 +165,7 @@ async fn groups(aws: &Connection, vpc: &str) -> Result<Vec<Group>, CloudError> {
 }
 
 async fn image(aws: &Connection, ami: &str) -> Result<Option<Image>, CloudError> {
-    let found = match aws.ec2.describe_images().image_ids(ami).send().await {
+    let found = match aws.look.ec2.describe_images().image_ids(ami).send().await {
         Ok(found) => found,
         Err(error) if code(&error).is_some_and(|code| code.starts_with("InvalidAMIID")) => return Ok(None),
         Err(error) => return Err(told(Verb::Read, "DescribeImages", &error)),
@@ -181,6 +181,7 @@ async fn offered(aws: &Connection, kinds: &[String]) -> Result<Vec<Placement>, C
     let mut pages = Pages::default();
     while let Some(token) = pages.wanted() {
         let request = aws
+            .look
             .ec2
             .describe_instance_type_offerings()
             .location_type(LocationType::AvailabilityZone)

@@ -93,8 +93,8 @@ struct Inner {
     /// The canonical state directory.
     state: PathBuf,
     clock: Arc<dyn Clock>,
-    /// Names whose removal is under way in this process.
-    removing: Mutex<HashSet<String>>,
+    /// Names of those that this process is stopping or removing.
+    ending: Mutex<HashSet<String>>,
 }
 
 impl LocalMachines {
@@ -108,7 +108,7 @@ impl LocalMachines {
             .and_then(|()| fs::set_permissions(&rooms, fs::Permissions::from_mode(0o711)))
             .and_then(|()| options.state_dir.canonicalize());
         let state = opened.map_err(|error| failed(what(), &error))?;
-        Ok(Self { inner: Arc::new(Inner { options, state, clock, removing: Mutex::default() }) })
+        Ok(Self { inner: Arc::new(Inner { options, state, clock, ending: Mutex::default() }) })
     }
 
     /// Where all machines of this provider are: for the allow-list.
@@ -135,6 +135,10 @@ impl Machines for LocalMachines {
         }
         let told = what.clone();
         let room = blocking(&what, move || inner.make(&record, &told)).await?;
+        if self.inner.is_ending(room.name()) {
+            let why = "it is being stopped; launch again when it is down".to_owned();
+            return Err(CloudError { class: ErrorClass::Retry, what, why });
+        }
         self.inner.start(&room).map_err(|error| failed(what.clone(), &error))?;
         MachineId::parse(room.name()).map_err(|error| CloudError {
             class: ErrorClass::Bug,
@@ -143,18 +147,17 @@ impl Machines for LocalMachines {
         })
     }
 
+    async fn stop(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
+        let what = format!("stopping machine {}", machine.name());
+        if let Some(room) = self.inner.check(&what, machine)? {
+            self.inner.begin_stop(room);
+        }
+        Ok(())
+    }
+
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
         let what = format!("terminating machine {}", machine.name());
-        if !machine.is_fresh(self.inner.clock.now()) {
-            let why = "the evidence that it is ours is more than a minute old; list the machines again".to_owned();
-            return Err(CloudError { class: ErrorClass::Retry, what, why });
-        }
-        let Some(room) = self.inner.find(machine.id().as_str()) else { return Ok(()) };
-        let found = room.record();
-        if found.as_ref().map(|record| &record.tags) != Some(machine.tags()) {
-            let why = format!("its record in {} does not say what the proof says; look at it", room.path().display());
-            return Err(CloudError { class: ErrorClass::Denied, what, why });
-        }
+        let Some(room) = self.inner.check(&what, machine)? else { return Ok(()) };
         self.inner.begin_removal(room).map_err(|error| failed(what, &error))
     }
 
@@ -219,6 +222,21 @@ impl Inner {
         self.rooms().ok()?.into_iter().find(|room| room.name() == name && !room.is_unborn())
     }
 
+    /// The machine that was proven to be ours, if its record still says so; nothing if it is gone.
+    fn check(&self, what: &str, machine: &Owned<MachineId>) -> Result<Option<Room>, CloudError> {
+        let told = |class, why: String| CloudError { class, what: what.to_owned(), why };
+        if !machine.is_fresh(self.clock.now()) {
+            let why = "the evidence that it is ours is more than a minute old; list the machines again".to_owned();
+            return Err(told(ErrorClass::Retry, why));
+        }
+        let Some(room) = self.find(machine.id().as_str()) else { return Ok(None) };
+        if room.record().as_ref().map(|record| &record.tags) != Some(machine.tags()) {
+            let why = format!("its record in {} does not say what the proof says; look at it", room.path().display());
+            return Err(told(ErrorClass::Denied, why));
+        }
+        Ok(Some(room))
+    }
+
     fn list(self: &Arc<Self>) -> Result<Listing<Machine>, CloudError> {
         let at = self.clock.now();
         let what = || "listing machines".to_owned();
@@ -234,7 +252,13 @@ impl Inner {
                 continue;
             }
             let Ok(id) = MachineId::parse(room.name()) else { continue };
-            let (state, agent) = describe(&room, record.as_ref(), at);
+            let (state, agent) = match describe(&room, record.as_ref(), at) {
+                // On its way down it can be neither used nor started yet.
+                (MachineState::Running | MachineState::Stopped, _) if self.is_ending(room.name()) => {
+                    (MachineState::Pending, None)
+                }
+                described => described,
+            };
             let name = room.name().to_owned();
             if state == MachineState::Stopping {
                 // Asked for with proof, and written down: a removal that a crash cut off goes on.
@@ -321,26 +345,36 @@ impl Inner {
         Ok(())
     }
 
-    fn begin_removal(self: &Arc<Self>, room: Room) -> io::Result<()> {
-        let name = room.name().to_owned();
-        if !self.removing.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
-            return Ok(());
+    fn is_ending(&self, name: &str) -> bool {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    /// Does that to a machine, unless something is being done to it already.
+    fn end(self: &Arc<Self>, room: &Room, end: impl Future<Output = io::Result<()>> + Send + 'static) {
+        let (inner, name) = (Arc::clone(self), room.name().to_owned());
+        if !self.ending.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
+            return;
         }
-        let asked_at = match room.ask_to_leave(self.clock.now()) {
-            Ok(asked_at) => asked_at,
-            Err(error) => {
-                self.removing.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
-                return Err(error);
-            }
-        };
-        let waited = self.clock.now().since(asked_at);
-        let (inner, patience) = (Arc::clone(self), self.options.ending.saturating_sub(waited));
         tokio::spawn(async move {
-            if let Err(error) = removal::remove(room, patience).await {
-                tracing::warn!(machine.name = name, %error, "cannot remove a machine; it is tried again with the next request");
+            if let Err(error) = end.await {
+                tracing::warn!(machine.name = name, %error, "cannot end a machine; it is tried again with the next request");
             }
-            inner.removing.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            inner.ending.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
         });
+    }
+
+    fn begin_stop(self: &Arc<Self>, room: Room) {
+        if room.life() == Life::Dead {
+            return;
+        }
+        let patience = self.options.ending;
+        self.end(&room.clone(), async move { removal::stop(&room, patience).await });
+    }
+
+    fn begin_removal(self: &Arc<Self>, room: Room) -> io::Result<()> {
+        let waited = self.clock.now().since(room.ask_to_leave(self.clock.now())?);
+        let patience = self.options.ending.saturating_sub(waited);
+        self.end(&room.clone(), removal::remove(room, patience));
         Ok(())
     }
 }

@@ -235,6 +235,13 @@ pub(super) static EC2: Table = Table {
             "Where machines fetch this program from, without credentials.",
         ),
         optional("agent_sha256", Shape::Text(&rules::SHA256), "not fetched", "Its digest; needed with `agent_url`."),
+        default(
+            "roles",
+            choice(&["separate", "together"]),
+            "separate",
+            "`separate`: the roles kagero-<name>-reader, -provisioner and -reaper of infra/identity.yaml are taken on, so that \
+             what makes cannot remove. `together`: everything is done with the credentials that Kagero is started with.",
+        ),
         optional(
             "production_words",
             Shape::List { item: &rules::WORD, least: 1, most: 20 },

@@ -183,6 +183,8 @@ pub struct Ec2Compute {
     pub profile: Option<String>,
     /// Where machines fetch the agent from, and its digest; `None`: it is in the image.
     pub agent: Option<(String, String)>,
+    /// Whether looking, making and removing are done by roles of their own.
+    pub separate_roles: bool,
     /// Words that stand for production.
     pub production_words: Vec<String>,
 }

@@ -171,6 +171,7 @@ impl Reader<'_> {
             volume: view.whole("volume")?,
             profile: text("profile"),
             agent,
+            separate_roles: view.text("roles")?.text == "separate",
             production_words: match texts("production_words") {
                 none if none.is_empty() => PRODUCTION_WORDS.map(str::to_owned).to_vec(),
                 words => words,

@@ -47,6 +47,7 @@ fn database() -> Database {
         tags: Some(tags()),
         location: place(),
         state: DatabaseState::Ready,
+        can_stop: true,
         slot: None,
         read_at: NOW,
     }

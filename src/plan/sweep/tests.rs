@@ -53,6 +53,7 @@ fn database(pr: u64) -> Database {
         tags: Some(tags(pr)),
         location: place(),
         state: DatabaseState::Ready,
+        can_stop: true,
         slot: None,
         read_at: NOW,
     }

@@ -1,16 +1,17 @@
 //! Plans carried out: they converge, they end with nothing left, they touch nothing of others.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::world::{Fate, World};
 use super::{pull, sha};
 use crate::domain::assignment::{RolloutPhase, ServiceState, Stage};
-use crate::domain::id::{EnvUid, Generation, InstallId, RepoName};
+use crate::domain::id::{EnvUid, Generation, InstallId, RepoName, SlotId};
 use crate::domain::ledger::Role;
 use crate::domain::observed::{DatabaseState, MachineState};
 use crate::domain::policy::OnPush;
 use crate::domain::pull::PullState;
-use crate::domain::seen::Doubt;
+use crate::domain::seen::{Doubt, Seen};
 use crate::domain::step::{Next, Step, Waiting};
 use crate::domain::time::Timestamp;
 
@@ -263,10 +264,84 @@ fn a_draft_keeps_its_data_and_wakes_again() {
     world.settle();
     world.pull.draft = true;
     world.settle();
-    assert_eq!((world.machines.len(), world.databases.len()), (0, 1));
+    let (machine, database) = (world.machines[0].clone(), world.databases[0].clone());
+    assert_eq!((machine.state, database.state), (MachineState::Stopped, DatabaseState::Stopped));
     world.pull.draft = false;
     world.settle();
-    assert_eq!((world.machines.len(), world.databases.len()), (1, 1));
+    assert_eq!((world.machines[0].state, world.machines.len()), (MachineState::Running, 1));
+    assert_eq!((&world.databases[0].state, world.databases.len()), (&DatabaseState::Ready, 1));
+    assert_eq!((&world.machines[0].id, &world.databases[0].id), (&machine.id, &database.id), "the same as before");
+}
+
+#[test]
+fn a_slot_is_not_given_out_while_something_stands_in_it() {
+    let slot = |name: &str| SlotId::parse(name.to_owned()).unwrap();
+    let mut world = World::new();
+    world.policy.slots = vec![slot("sg-1"), slot("sg-2"), slot("sg-3")];
+    let offered = |world: &World| match &world.plan().steps[..] {
+        [Step::Enroll { slots, .. }] => Some(slots.iter().map(|slot| slot.as_str().to_owned()).collect::<Vec<_>>()),
+        _ => None,
+    };
+    assert_eq!(offered(&world).unwrap(), ["sg-1", "sg-2", "sg-3"]);
+    world.occupied = Seen::Present(BTreeSet::from([slot("sg-1"), slot("sg-9")]));
+    assert_eq!(offered(&world).unwrap(), ["sg-2", "sg-3"]);
+    world.occupied = Seen::Unknown(Doubt::NotRead);
+    assert_eq!(offered(&world), None, "what stands there is not known");
+    assert!(matches!(&world.plan().waiting[..], [Waiting::Knowledge(_)]));
+    world.policy.slots.clear();
+    assert_eq!(offered(&world).unwrap(), [] as [&str; 0], "where there are none, none is needed");
+}
+
+#[test]
+fn what_starts_by_itself_while_nothing_is_to_run_is_stopped_again() {
+    let mut world = World::new();
+    world.settle();
+    world.pull.draft = true;
+    world.settle();
+    let before = world.done.len();
+    world.now = Timestamp(world.now.0 + 7 * 24 * 3_600_000);
+    world.databases[0].state = DatabaseState::Preparing;
+    assert!(world.plan().steps.is_empty(), "it cannot be stopped before it is up");
+    world.databases[0].state = DatabaseState::Ready;
+    world.settle();
+    assert_eq!(world.done[before..], ["stop-database"]);
+}
+
+#[test]
+fn a_database_that_cannot_be_stopped_stays_as_it_is() {
+    let mut world = World::new();
+    world.settle();
+    world.databases[0].can_stop = false;
+    world.pull.draft = true;
+    let before = world.done.len();
+    world.settle();
+    assert_eq!(world.done[before..], ["stop-machine"]);
+    assert_eq!(world.databases[0].state, DatabaseState::Ready);
+}
+
+#[test]
+fn nothing_but_what_is_ours_is_stopped() {
+    let mut world = World::new();
+    world.settle();
+    world.machines[0].location.account = "production".to_owned();
+    world.databases[0].location.account = "production".to_owned();
+    world.pull.draft = true;
+    let plan = world.plan();
+    assert!(plan.steps.is_empty(), "{plan:?}");
+    assert_eq!(plan.waiting.iter().filter(|waiting| matches!(waiting, Waiting::Refused(_))).count(), 2, "{plan:?}");
+}
+
+#[test]
+fn a_machine_on_its_way_up_or_down_is_waited_for() {
+    let mut world = World::new();
+    world.settle();
+    world.machines[0].state = MachineState::Pending;
+    world.pull.draft = true;
+    let plan = world.plan();
+    assert!(!plan.steps.iter().any(|step| matches!(step, Step::StopMachine { .. } | Step::Terminate(_))), "{plan:?}");
+    world.settle();
+    world.pull.draft = false;
+    assert!(!world.plan().steps.iter().any(|step| matches!(step, Step::LaunchMachine { .. })));
 }
 
 #[test]
@@ -275,7 +350,7 @@ fn falling_asleep_again_and_again_is_no_failure() {
     for _ in 0..6 {
         world.pull.draft = true;
         world.settle();
-        assert!(world.machines.is_empty());
+        assert!(world.machines.iter().all(|machine| machine.state == MachineState::Stopped));
         world.pull.draft = false;
         let plan = world.settle();
         assert!(!plan.waiting.iter().any(|waiting| matches!(waiting, Waiting::Failed(_))), "{plan:?}");
@@ -345,11 +420,14 @@ fn a_machine_whose_agent_never_comes_up_is_tried_again_a_bounded_number_of_times
             machine.agent = None;
         }
         world.agent = None;
-        // Three attempts fit into the window in which attempts count.
         world.now = Timestamp(world.now.0 + 10_000);
     }
-    // 2,000 s: an attempt lasts 10 minutes.
-    assert_eq!(launches, 4);
+    // 2,000 s: an attempt lasts 10 minutes, and the third one is the last for a while.
+    assert_eq!(launches, 3);
+    let failed = |waiting: &Waiting| matches!(waiting, Waiting::Failed(failure) if failure.stage == "machine");
+    assert!(world.plan().waiting.iter().any(failed), "{:?}", world.plan());
+    world.now = Timestamp(world.now.0 + 1_000_000);
+    assert!(world.plan().steps.iter().any(|step| step.kind() == "launch-machine"), "{:?}", world.plan());
 }
 
 #[test]

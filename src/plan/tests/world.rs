@@ -1,12 +1,14 @@
 //! A world that does what steps say, at once and perfectly, or not at all.
 
+use std::collections::BTreeSet;
+
 use super::{KEY, config_for, policy, pull, repo_config, table};
 use crate::domain::assignment::{
     AgentStatus, Rollout, RolloutPhase, SandboxLevel, ServiceReport, ServiceState, Stage, StageFailure,
 };
 use crate::domain::desired::Desired;
-use crate::domain::id::{DatabaseId, Generation, MachineId};
-use crate::domain::ledger::{Answer, Ledger, Proof, Standing};
+use crate::domain::id::{DatabaseId, Generation, MachineId, SlotId};
+use crate::domain::ledger::{Answer, Ledger, Proof, Standing, Token};
 use crate::domain::observed::{Database, DatabaseState, Location, Machine, MachineState, Observed, Tags};
 use crate::domain::policy::{Policy, RepoConfig};
 use crate::domain::pull::{Pins, PullFacts, PullState};
@@ -24,6 +26,7 @@ pub(super) struct World {
     pub machines: Vec<Machine>,
     pub databases: Vec<Database>,
     pub interfaces: Seen<usize>,
+    pub occupied: Seen<BTreeSet<SlotId>>,
     pub agent: Option<AgentStatus>,
     /// Why the agent is not heard, if it is not.
     pub deaf: Option<Doubt>,
@@ -50,6 +53,7 @@ impl World {
             machines: Vec::new(),
             databases: Vec::new(),
             interfaces: Seen::Absent,
+            occupied: Seen::Absent,
             agent: None,
             deaf: None,
             fate: Fate::Serves,
@@ -66,7 +70,7 @@ impl World {
             pins: &Pins::default(),
             ledger: self.ledger.as_ref(),
             seat: &Seat::Granted,
-            taken: &std::collections::BTreeSet::new(),
+            taken: &BTreeSet::new(),
             clone_url: &self.clone_url,
             policy: &self.policy,
             now: self.now,
@@ -80,6 +84,7 @@ impl World {
             machines: all(self.machines.is_empty()).map(|()| self.machines.clone()),
             databases: all(self.databases.is_empty()).map(|()| self.databases.clone()),
             interfaces: self.interfaces.clone(),
+            occupied: self.occupied.clone(),
             agent: match (&self.deaf, &self.agent) {
                 (Some(doubt), Some(_)) => Seen::Unknown(doubt.clone()),
                 (_, agent) => agent.clone().map_or(Seen::Absent, Seen::Present),
@@ -110,11 +115,16 @@ impl World {
         self.ledger.as_mut().expect("acted before enrolling")
     }
 
+    fn stopped(&mut self, token: &Token, id: &str) {
+        let intents = &mut self.row().intents;
+        intents.iter_mut().find(|intent| intent.token == *token).unwrap().answer = Some(Answer::Stopped(id.to_owned()));
+    }
+
     pub fn act(&mut self, step: &Step) {
         self.done.push(step.kind());
         let location = Location { account: "staging".into(), region: "local".into(), network: "host".into() };
         match step {
-            Step::Enroll { generation, hosts } => {
+            Step::Enroll { generation, hosts, .. } => {
                 let mut row = table::ledger(&self.policy, Standing::Live);
                 if let Some(old) = self.ledger.as_ref().filter(|old| old.generation == *generation) {
                     row = old.clone();
@@ -150,9 +160,19 @@ impl World {
                     tags: Some(tags.clone()),
                     location,
                     state: DatabaseState::Ready,
+                    can_stop: true,
                     slot: slot.clone(),
                     read_at: self.now,
                 });
+            }
+            Step::StopMachine { machine, token } => {
+                self.stopped(token, machine.id().as_str());
+                self.machines.iter_mut().for_each(|one| one.state = MachineState::Stopped);
+                self.agent = None;
+            }
+            Step::StopDatabase { database, token } => {
+                self.stopped(token, database.id().as_str());
+                self.databases.iter_mut().for_each(|one| one.state = DatabaseState::Stopped);
             }
             Step::Retire { token } => {
                 let intents = &mut self.row().intents;

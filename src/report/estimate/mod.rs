@@ -226,7 +226,7 @@ fn notes(outline: &Outline, environment: &[Line]) -> Vec<String> {
         );
     }
     let always = [
-        "asleep is what is paid while machine and database are stopped; this version stops nothing by itself",
+        "asleep is what is paid while machine and database are stopped, as those of drafts are",
         "not in it: traffic, CPU credits that burstable types use up beyond what they earn, logs, snapshots, and what \
          makes golden ones",
         "an account's quotas may be others by now: Service Quotas in the AWS console shows them. The 20 network \

@@ -1,6 +1,7 @@
 //! Databases as RDS has them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -48,7 +49,8 @@ impl Region {
             return match known.life {
                 Life::Ending(..) => Err(error(ErrorClass::Retry, what, "DBInstanceAlreadyExists: it is being deleted")),
                 Life::Failed => self.restore_anew(tags, name, slot, now),
-                Life::Up | Life::Stopped => id_of(name),
+                Life::Up => id_of(name),
+                Life::Stopped => self.start_database(name),
             };
         }
         if self.databases.values().filter(|one| one.decoy.is_none() && one.is_alive(now)).count()
@@ -57,6 +59,43 @@ impl Region {
             return Err(error(ErrorClass::Quota, what, "InstanceQuotaExceeded"));
         }
         self.restore_anew(tags, name, slot, now)
+    }
+
+    fn start_database(&mut self, name: &str) -> Result<DatabaseId, CloudError> {
+        let (now, boot) = (self.now(), self.weather.boot);
+        let ready_at = now.plus(self.chance.between(boot.0, boot.1));
+        let Some(database) = self.databases.get_mut(name) else { return id_of(name) };
+        if database.ready_at > now {
+            return Err(error(ErrorClass::Retry, "StartDBInstance", "InvalidDBInstanceState"));
+        }
+        (database.life, database.ready_at) = (Life::Up, ready_at);
+        let tags = database.tags.clone();
+        self.note("start-database", name, tags);
+        id_of(name)
+    }
+
+    fn stop_database(&mut self, name: &str) -> Result<(), CloudError> {
+        let what = "StopDBInstance";
+        let now = self.now();
+        let down_at = now.plus(self.chance.between(Duration::from_secs(20), Duration::from_mins(3)));
+        let Some(database) = self.databases.get_mut(name).filter(|one| one.is_alive(now)) else { return Ok(()) };
+        if let Some(decoy) = database.decoy {
+            self.breaches.push(format!("{what} of {name}, which is a decoy ({decoy:?})"));
+            return Err(error(ErrorClass::Denied, what, "AccessDenied"));
+        }
+        match database.life {
+            Life::Up if now < database.ready_at.max(database.own.backed_up_at) => {
+                Err(error(ErrorClass::Retry, what, "InvalidDBInstanceState"))
+            }
+            Life::Up => {
+                (database.life, database.ready_at) = (Life::Stopped, down_at);
+                let tags = database.tags.clone();
+                self.note("stop-database", name, tags);
+                Ok(())
+            }
+            Life::Stopped => Ok(()),
+            Life::Failed | Life::Ending(..) => Err(error(ErrorClass::Retry, what, "InvalidDBInstanceState")),
+        }
     }
 
     fn restore_anew(
@@ -103,6 +142,9 @@ impl Region {
         if matches!(database.life, Life::Ending(..)) {
             return Ok(());
         }
+        if database.life == Life::Stopped && database.ready_at > now {
+            return Err(error(ErrorClass::Retry, what, "InvalidDBInstanceState"));
+        }
         // "creating" and "backing-up" are no states to delete from, for hours at times (terraform-provider-aws#44104).
         if database.life == Life::Up && now < database.own.backed_up_at {
             return Err(error(ErrorClass::Retry, what, "InvalidDBInstanceState"));
@@ -137,6 +179,15 @@ impl Databases for SimDatabases {
         done.map_err(|kind| trouble("RestoreDBInstanceFromDBSnapshot", kind))?
     }
 
+    async fn stop(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        let what = "StopDBInstance";
+        if !database.is_fresh(self.clock.now()) {
+            return Err(error(ErrorClass::Retry, what, "it was read too long ago"));
+        }
+        let done = self.nerve.call(Call::StopDatabase, || self.cloud.region().stop_database(database.name())).await;
+        done.map_err(|kind| trouble(what, kind))?
+    }
+
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
         let what = "DeleteDBInstance";
         if !database.is_fresh(self.clock.now()) {
@@ -165,7 +216,8 @@ fn describe(one: &Resource<DatabaseParts>, now: Timestamp, read_at: Timestamp) -
         Life::Ending(..) => DatabaseState::Dropping,
         _ if one.ready_at > now => DatabaseState::Preparing,
         Life::Failed => DatabaseState::Failed("the snapshot could not be restored".to_owned()),
-        Life::Up | Life::Stopped => DatabaseState::Ready,
+        Life::Up => DatabaseState::Ready,
+        Life::Stopped => DatabaseState::Stopped,
     };
     Ok(Database {
         id: id_of(&one.name)?,
@@ -173,6 +225,7 @@ fn describe(one: &Resource<DatabaseParts>, now: Timestamp, read_at: Timestamp) -
         tags: one.tags.clone(),
         location: one.location.clone(),
         state,
+        can_stop: true,
         slot: one.slot.clone(),
         read_at,
     })

@@ -73,6 +73,10 @@ impl Region {
             let (id, name) = (id.clone(), machine.name.clone());
             match machine.life {
                 Life::Ending(..) => return Err(error(ErrorClass::Denied, what, "IdempotentInstanceTerminated")),
+                // "Stop and start Amazon EC2 instances": one that is stopping cannot be started.
+                Life::Stopped if machine.ready_at > now => {
+                    return Err(error(ErrorClass::Retry, what, "IncorrectInstanceState"));
+                }
                 Life::Stopped => {
                     machine.life = Life::Up;
                     let boot = self.weather.boot;
@@ -120,6 +124,30 @@ impl Region {
         self.note("launch", &name, machine.tags.clone());
         self.machines.insert(id.clone(), machine);
         id_of(&id)
+    }
+
+    fn stop(&mut self, id: &str) -> Result<(), CloudError> {
+        let what = "StopInstances";
+        let now = self.now();
+        let down_at = now.plus(self.chance.between(Duration::from_secs(10), Duration::from_secs(60)));
+        let Some(machine) = self.machines.get_mut(id) else { return Ok(()) };
+        if let Some(decoy) = machine.decoy {
+            self.breaches.push(format!("{what} of {}, which is a decoy ({decoy:?})", machine.name));
+            return Err(error(ErrorClass::Denied, what, "OperationNotPermitted"));
+        }
+        match machine.life {
+            Life::Up if machine.ready_at > now => Err(error(ErrorClass::Retry, what, "IncorrectInstanceState")),
+            Life::Up => {
+                machine.life = Life::Stopped;
+                machine.ready_at = down_at;
+                machine.own.work = Work::default();
+                let (name, tags) = (machine.name.clone(), machine.tags.clone());
+                self.note("stop", &name, tags);
+                Ok(())
+            }
+            Life::Stopped | Life::Failed => Ok(()),
+            Life::Ending(..) => Err(error(ErrorClass::Retry, what, "IncorrectInstanceState")),
+        }
     }
 
     fn terminate(&mut self, id: &str) -> Result<(), CloudError> {
@@ -182,6 +210,15 @@ impl Machines for SimMachines {
         done.map_err(|kind| trouble("RunInstances", kind))?
     }
 
+    async fn stop(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
+        let what = "StopInstances";
+        if !machine.is_fresh(self.clock.now()) {
+            return Err(error(ErrorClass::Retry, what, "it was read too long ago"));
+        }
+        let done = self.nerve.call(Call::StopMachine, || self.cloud.region().stop(machine.id().as_str())).await;
+        done.map_err(|kind| trouble(what, kind))?
+    }
+
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
         let what = "TerminateInstances";
         if !machine.is_fresh(self.clock.now()) {
@@ -208,7 +245,7 @@ impl Machines for SimMachines {
 
 fn describe(id: &str, one: &Resource<MachineParts>, now: Timestamp, read_at: Timestamp) -> Result<Machine, CloudError> {
     let state = match one.life {
-        Life::Up | Life::Failed if one.ready_at > now => MachineState::Pending,
+        Life::Up | Life::Failed | Life::Stopped if one.ready_at > now => MachineState::Pending,
         Life::Up | Life::Failed => MachineState::Running,
         Life::Stopped => MachineState::Stopped,
         Life::Ending(..) => MachineState::Stopping,

@@ -112,6 +112,11 @@ impl Cloud {
         self.region().alive(uid)
     }
 
+    /// How many of them cost by the hour: what is stopped does not.
+    pub fn awake(&self, uid: &str) -> (usize, usize) {
+        self.region().awake(uid)
+    }
+
     fn region(&self) -> MutexGuard<'_, Region> {
         self.region.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -76,7 +76,7 @@ impl Default for Quotas {
 pub struct Entry {
     /// When.
     pub at: Timestamp,
-    /// `launch`, `start`, `terminate`, `prepare`, `delete` or `drop-golden`.
+    /// `launch`, `start`, `stop`, `terminate`, `prepare`, `start-database`, `stop-database`, `delete` or `drop-golden`.
     pub kind: &'static str,
     /// The name of the thing.
     pub name: String,
@@ -107,7 +107,7 @@ pub(super) struct Resource<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Life {
     Up,
-    /// Machines only.
+    /// On its way down until it is ready, and down from then on.
     Stopped,
     /// It could not be made. Databases only.
     Failed,
@@ -118,6 +118,15 @@ pub(super) enum Life {
 impl<T> Resource<T> {
     pub fn is_alive(&self, now: Timestamp) -> bool {
         !matches!(self.life, Life::Ending(end, _) if end <= now)
+    }
+
+    /// Whether it costs by the hour. What has failed cannot be stopped.
+    pub fn is_awake(&self, now: Timestamp) -> bool {
+        match self.life {
+            Life::Up => true,
+            Life::Stopped => self.ready_at > now,
+            Life::Failed | Life::Ending(..) => false,
+        }
     }
 
     /// Its network interface in its slot, which outlives it for a while, and whose it is.
@@ -255,6 +264,15 @@ impl Region {
         let of = |tags: &Option<Tags>| tags.as_ref().is_some_and(|tags| tags.uid.as_str() == uid);
         let machines = self.machines.values().filter(|one| one.decoy.is_none() && of(&one.tags) && one.is_alive(now));
         let databases = self.databases.values().filter(|one| one.decoy.is_none() && of(&one.tags) && one.is_alive(now));
+        (machines.count(), databases.count())
+    }
+
+    /// Machines and databases that are up, or on their way up or down: what costs by the hour.
+    pub fn awake(&self, uid: &str) -> (usize, usize) {
+        let now = self.now();
+        let of = |tags: &Option<Tags>| tags.as_ref().is_some_and(|tags| tags.uid.as_str() == uid);
+        let machines = self.machines.values().filter(|one| one.decoy.is_none() && of(&one.tags) && one.is_awake(now));
+        let databases = self.databases.values().filter(|one| one.decoy.is_none() && of(&one.tags) && one.is_awake(now));
         (machines.count(), databases.count())
     }
 

@@ -172,6 +172,43 @@ async fn a_killed_agent_is_seen_and_started_again_without_orphans() {
 }
 
 #[tokio::test]
+async fn a_machine_that_is_stopped_keeps_its_directory_and_comes_back_under_its_token() {
+    let state = state_dir();
+    let origin = Origin::new(state.path());
+    let machines = open(state.path());
+    let id = machines.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap();
+    let machine = in_state(&machines, MachineState::Running).await;
+    let (addr, client) = (machine.agent.clone().unwrap(), AgentClient::new(key()));
+    let assignment = origin.assignment(&origin.push("one"));
+    client.assign(&addr, &assignment).await.unwrap();
+    while client.status(&addr, &uid()).await.unwrap().serving.is_none() {
+        crate::wait::look_again().await;
+    }
+
+    machines.stop(&prove(&machines, &machine)).await.unwrap();
+    let stopping = only(&machines).await;
+    assert!(matches!(stopping.state, MachineState::Pending | MachineState::Stopped), "{stopping:?}");
+    assert_eq!(stopping.agent, None, "nobody is sent there any more");
+    in_state(&machines, MachineState::Stopped).await;
+    no_process_about(state.path()).await;
+    let stopped = only(&machines).await;
+    machines.stop(&prove(&machines, &stopped)).await.unwrap();
+
+    assert_eq!(machines.launch(MachineBirth::plain(&token(1), 1, &tags())).await.unwrap(), id);
+    let again = in_state(&machines, MachineState::Running).await;
+    client.assign(again.agent.as_ref().unwrap(), &assignment).await.unwrap();
+    while client.status(again.agent.as_ref().unwrap(), &uid()).await.unwrap().serving.is_none() {
+        crate::wait::look_again().await;
+    }
+
+    // What is being stopped can still be taken away.
+    machines.stop(&prove(&machines, &again)).await.unwrap();
+    machines.terminate(&prove(&machines, &again)).await.unwrap();
+    gone(&machines).await;
+    no_process_about(state.path()).await;
+}
+
+#[tokio::test]
 async fn a_machine_whose_record_is_lost_is_shown_and_never_touched() {
     let state = state_dir();
     let machines = open(state.path());

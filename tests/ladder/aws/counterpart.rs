@@ -15,7 +15,9 @@ use ed25519_dalek::SigningKey;
 use kagero::agent::signature::ControllerKey;
 use kagero::clock::{Clock, SystemClock};
 use kagero::cloud::MachineBirth;
-use kagero::cloud::aws::{AgentSource, Connection, Ec2Machines, MachineSettings, Network, Wanted, survey_network};
+use kagero::cloud::aws::{
+    AgentSource, Connection, Ec2Machines, MachineSettings, Network, Roles, Wanted, survey_network,
+};
 use kagero::domain::id::{EnvKey, EnvUid, Generation, InstallId, PrNumber, RepoId, SlotId};
 use kagero::domain::ledger::{Role, Token};
 use kagero::domain::network::Placement;
@@ -165,6 +167,12 @@ impl Staging {
     /// The same, seen that much later.
     pub async fn machines_later(&self, by: Duration) -> Ec2Machines {
         Ec2Machines::new(self.aws.clone(), self.settings(), self.network().await, Arc::new(Later(by)))
+    }
+
+    /// The same, with the rights of those roles.
+    pub async fn machines_by(&self, roles: &Roles) -> Ec2Machines {
+        let aws = Connection::by(&settings(&self.strict.url).await, roles).await;
+        Ec2Machines::new(aws, self.settings(), self.network().await, Arc::new(SystemClock))
     }
 
     pub async fn machines_of(&self, settings: MachineSettings) -> Ec2Machines {

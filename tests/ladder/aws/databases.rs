@@ -207,6 +207,15 @@ async fn ready(rds: &Rds, lane: &RdsDatabases, asked: &Asked) -> Database {
     .await
 }
 
+/// What is done as soon as our share of the account's limit on calls allows.
+async fn in_turn<T: std::fmt::Debug>(call: impl AsyncFn() -> Result<T, CloudError>) -> T {
+    eventually("its turn", PATIENCE, async || match call().await {
+        Err(error) if matches!(error.class, ErrorClass::SlowDown(_)) => Err(error.to_string()),
+        done => Ok(done.unwrap()),
+    })
+    .await
+}
+
 fn prove(rds: &Rds, database: &Database) -> Owned<DatabaseId> {
     let tags = database.tags.clone().unwrap();
     let install = install();
@@ -258,6 +267,33 @@ async fn a_database_is_restored_without_anything_of_its_source_and_goes_without_
     let left = rds.raw.describe_db_snapshots().snapshot_type("manual").send().await.unwrap();
     let names: Vec<&str> = left.db_snapshots().iter().filter_map(|one| one.db_snapshot_identifier()).collect();
     assert_eq!(names, [SNAPSHOT], "no final snapshot, and no snapshot was touched");
+}
+
+#[tokio::test]
+async fn a_database_that_is_stopped_is_started_when_it_is_asked_for_again() {
+    let rds = Rds::start().await;
+    let (lane, asked) = (rds.lane().await, Asked::of(1, &rds).await);
+    let database = ready(&rds, &lane, &asked).await;
+    assert!(database.can_stop);
+    lane.stop(&prove(&rds, &database)).await.unwrap();
+    let stopped = found(&lane, &asked).await.unwrap();
+    assert_eq!(stopped.state, DatabaseState::Stopped);
+    lane.stop(&prove(&rds, &stopped)).await.unwrap();
+    assert_eq!(rds.staging.strict.count("StopDBInstance"), 1, "what is stopped is not stopped again");
+
+    assert_eq!(in_turn(async || lane.prepare(asked.birth()).await).await, database.id);
+    assert_eq!(found(&lane, &asked).await.unwrap().state, DatabaseState::Ready);
+    assert_eq!(in_turn(async || lane.prepare(asked.birth()).await).await, database.id);
+    assert_eq!(rds.staging.strict.count("StartDBInstance"), 1);
+
+    let mut stolen = found(&lane, &asked).await.unwrap();
+    stolen.id = DatabaseId::parse("rds:db-SOMEBODYELSES").unwrap();
+    let refused = lane.stop(&prove(&rds, &stolen)).await.unwrap_err();
+    assert_eq!(refused.class, ErrorClass::Denied, "{refused}");
+    let owned = prove(&rds, &found(&lane, &asked).await.unwrap());
+    in_turn(async || lane.stop(&owned).await).await;
+    in_turn(async || lane.delete(&owned).await).await;
+    assert_eq!(found(&lane, &asked).await, None);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use kagero::clock::{Clock as _, SystemClock};
-use kagero::cloud::aws::MachineSettings;
+use kagero::cloud::aws::{MachineSettings, Roles};
 use kagero::cloud::{ErrorClass, Machines as _};
 use kagero::domain::id::{Generation, MachineId};
 use kagero::domain::observed::{Machine, MachineState};
@@ -180,11 +180,34 @@ async fn a_machine_that_was_stopped_is_started_again() {
     let (machines, network) = (staging.machines().await, staging.network().await);
     let wish = Wish::of(1, &network);
     let id = machines.launch(wish.birth()).await.unwrap();
-    staging.ec2.stop_instances().instance_ids(id.as_str()).send().await.unwrap();
-    assert_eq!(machines.list().await.unwrap().items[0].state, MachineState::Stopped);
+    let owned = prove(&staging, &machines.list().await.unwrap().items[0]);
+    machines.stop(&owned).await.unwrap();
+    machines.stop(&owned).await.unwrap();
+    let stopped = machines.list().await.unwrap().items.remove(0);
+    assert_eq!((stopped.state, stopped.agent), (MachineState::Stopped, None));
     // An instance that came long ago: the answer to the first question is known by its token.
     let later = staging.machines_later(std::time::Duration::from_mins(5)).await;
     assert_eq!(later.launch(wish.birth()).await.unwrap(), id);
     assert_eq!(machines.list().await.unwrap().items[0].state, MachineState::Running);
     assert_eq!(later.launch(wish.birth()).await.unwrap(), id, "starting what is up changes nothing");
+}
+
+#[tokio::test]
+async fn whoever_looks_makes_and_removes_does_so_by_a_role_of_its_own() {
+    let staging = Staging::start().await;
+    let roles = Roles::Separate { account: ACCOUNT.to_owned(), install: install() };
+    let (machines, network) = (staging.machines_by(&roles).await, staging.network().await);
+    let wish = Wish::of(1, &network);
+    machines.launch(wish.birth()).await.unwrap();
+    let machine = machines.list().await.unwrap().items.remove(0);
+    machines.stop(&prove(&staging, &machine)).await.unwrap();
+    machines.terminate(&prove(&staging, &machine)).await.unwrap();
+    for (action, role) in [
+        ("RunInstances", "kagero-dev-provisioner"),
+        ("StopInstances", "kagero-dev-provisioner"),
+        ("TerminateInstances", "kagero-dev-reaper"),
+    ] {
+        assert_eq!(staging.strict.by(action), [role], "{action}");
+    }
+    assert!(staging.strict.by("DescribeInstances").contains(&"kagero-dev-reader".to_owned()));
 }

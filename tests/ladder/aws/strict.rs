@@ -7,7 +7,7 @@
 //! Guarantees: every call is counted by its action; what it does not know goes to moto unchanged.
 //! Must not know: who calls.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -38,6 +38,10 @@ struct Book {
     /// By token: what was asked, and what was answered.
     asked: HashMap<String, (BTreeMap<String, String>, Bytes)>,
     terminated: HashSet<String>,
+    /// By access key: the role that it was handed out for.
+    keys: HashMap<String, String>,
+    /// Whose rights each action was called with; nothing where no role was taken on.
+    by: BTreeMap<String, BTreeSet<String>>,
     /// Where the endpoints of databases lead.
     server: Option<(String, u16)>,
 }
@@ -89,6 +93,11 @@ impl Strict {
         self.book.lock().unwrap().last.get(action).cloned().unwrap_or_default()
     }
 
+    /// The roles that an action was called by; an empty name is whoever started the program.
+    pub fn by(&self, action: &str) -> Vec<String> {
+        self.book.lock().unwrap().by.get(action).into_iter().flatten().cloned().collect()
+    }
+
     /// How often each action was called so far.
     pub fn counts(&self) -> BTreeMap<String, usize> {
         self.book.lock().unwrap().counts.clone()
@@ -110,6 +119,8 @@ async fn answer(State(layer): State<Layer>, request: Request) -> Response {
     let fault = {
         let mut book = layer.book.lock().unwrap();
         *book.counts.entry(action.clone()).or_default() += 1;
+        let role = book.keys.get(&access_key(&head.headers)).cloned().unwrap_or_default();
+        book.by.entry(action.clone()).or_default().insert(role);
         book.last.insert(action.clone(), form.clone());
         book.faults.get_mut(&action).and_then(VecDeque::pop_front)
     };
@@ -152,6 +163,12 @@ impl Layer {
             None => text,
         };
         if parts.status.is_success() {
+            if action == "AssumeRole"
+                && let Some(key) = between(&String::from_utf8_lossy(&text), "<AccessKeyId>", "<")
+            {
+                let role = form["RoleArn"].rsplit('/').next().unwrap_or_default().to_owned();
+                book.keys.insert(key.to_owned(), role);
+            }
             if let Some(token) = token {
                 book.asked.insert(token.clone(), (asked(form), text.clone()));
             }
@@ -208,6 +225,16 @@ impl Layer {
         }
         response
     }
+}
+
+/// Who has signed a request: `AWS4-HMAC-SHA256 Credential=<access key>/<date>/...`.
+fn access_key(headers: &HeaderMap) -> String {
+    let signature = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    between(signature, "Credential=", "/").unwrap_or_default().to_owned()
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    Some(text.split_once(before)?.1.split_once(after)?.0)
 }
 
 /// The answer with every endpoint at one place.

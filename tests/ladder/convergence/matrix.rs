@@ -13,12 +13,14 @@ use super::story::Event;
 use super::truth::Violation;
 use super::world::{Beginning, Installation};
 
-const CALLS: [Call; 13] = [
+const CALLS: [Call; 15] = [
     Call::ListMachines,
     Call::Launch,
+    Call::StopMachine,
     Call::Terminate,
     Call::ListDatabases,
     Call::Prepare,
+    Call::StopDatabase,
     Call::DeleteDatabase,
     Call::Status,
     Call::Assign,
@@ -40,6 +42,8 @@ fn call_of(step: &Step) -> Option<Call> {
         Step::PrepareDatabase { .. } => Some(Call::Prepare),
         Step::Assign { .. } => Some(Call::Assign),
         Step::Probe { .. } => Some(Call::Probe),
+        Step::StopMachine { .. } => Some(Call::StopMachine),
+        Step::StopDatabase { .. } => Some(Call::StopDatabase),
         Step::Terminate(_) => Some(Call::Terminate),
         Step::DropDatabase(_) => Some(Call::DeleteDatabase),
         Step::Comment { .. } => Some(Call::Comment),

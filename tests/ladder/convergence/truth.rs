@@ -209,7 +209,7 @@ impl Truth {
         }
         if facts.draft {
             // What was running goes to sleep, with its database if there was one already; what was not is not made.
-            let fine = if released { alive == (0, 0) } else { alive.0 == 0 };
+            let fine = if released { alive == (0, 0) } else { cloud.awake(uid.as_str()) == (0, 0) };
             return if fine { Ok(!released) } else { Err(says("a draft is neither asleep nor absent")) };
         }
         if alive != (1, 1) {

@@ -29,14 +29,14 @@ async fn a_draft_gets_nothing_sleeps_when_it_becomes_one_again_and_a_label_opts_
 
     rig.github.repo().set_draft(number, ACTOR, false).await.unwrap();
     rig.until_ready(number).await;
-    let databases = rig.databases().await;
+    let (databases, machines) = (rig.databases().await, rig.machines());
     rig.github.repo().set_draft(number, ACTOR, true).await.unwrap();
     rig.until_says(number, "Preview asleep").await;
-    eventually("nothing runs", PATIENCE, async || rig.machines().is_empty()).await;
-    assert_eq!(rig.databases().await, databases);
+    eventually("nothing runs", PATIENCE, async || rig.processes("").is_empty()).await;
+    assert_eq!((rig.databases().await, rig.machines()), (databases.clone(), machines.clone()));
     rig.github.repo().set_draft(number, ACTOR, false).await.unwrap();
     rig.until_ready(number).await;
-    assert_eq!(rig.databases().await, databases);
+    assert_eq!((rig.databases().await, rig.machines()), (databases, machines), "the same ones again");
 
     rig.github.repo().label(number, ACTOR, "preview:off").await.unwrap();
     rig.until_gone(number).await;

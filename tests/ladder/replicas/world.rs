@@ -279,6 +279,10 @@ impl Machines for Eyes {
         Ok(id)
     }
 
+    async fn stop(&self, _: &Owned<MachineId>) -> Result<(), CloudError> {
+        unreachable!("nothing sleeps here")
+    }
+
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
         self.shared.terminated.lock().unwrap().push(machine.name().to_owned());
         let gone = self.shared.machines.lock().unwrap().remove(machine.name());
@@ -309,6 +313,10 @@ impl Databases for Eyes {
 
     async fn prepare(&self, _: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
         unreachable!("the configuration asks for no database")
+    }
+
+    async fn stop(&self, _: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        unreachable!("nothing sleeps here")
     }
 
     async fn delete(&self, _: &Owned<DatabaseId>) -> Result<(), CloudError> {

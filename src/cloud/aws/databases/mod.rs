@@ -137,7 +137,7 @@ impl Inner {
         while let Some(marker) = pages.wanted() {
             self.pace.wait(Bucket::LookAtDatabases).await;
             // RDS cannot filter by tag: the pages of the Region are read, and judged here.
-            let request = self.aws.rds.describe_db_instances().max_records(self.settings.page).set_marker(marker);
+            let request = self.aws.look.rds.describe_db_instances().max_records(self.settings.page).set_marker(marker);
             let page = request.send().await.map_err(|error| told(Verb::Read, "DescribeDBInstances", &error))?;
             let next = page.marker().map(str::to_owned);
             pages.add(
@@ -152,7 +152,7 @@ impl Inner {
     /// One instance, if it is there.
     async fn instance(&self, what: &str, identifier: &str) -> Result<Option<DbInstance>, CloudError> {
         self.pace.take(Bucket::LookAtDatabases, what)?;
-        match self.aws.rds.describe_db_instances().db_instance_identifier(identifier).send().await {
+        match self.aws.look.rds.describe_db_instances().db_instance_identifier(identifier).send().await {
             Ok(found) => Ok(found.db_instances.unwrap_or_default().into_iter().next()),
             Err(error) if code(&error).is_some_and(|code| code.starts_with("DBInstanceNotFound")) => Ok(None),
             Err(error) => Err(told(Verb::Read, what, &error)),
@@ -179,6 +179,7 @@ impl Inner {
                 region: self.aws.region.clone(),
                 network: instance.db_subnet_group().and_then(|group| group.vpc_id()).unwrap_or_default().to_owned(),
             },
+            can_stop: true,
             slot: self.network.slot_of(groups),
             read_at: self.clock.now(),
         })
@@ -194,6 +195,7 @@ impl Inner {
         match Status::of(instance.db_instance_status().unwrap_or_default()) {
             Status::Going => DatabaseState::Dropping,
             Status::Busy => DatabaseState::Preparing,
+            Status::Stopped => DatabaseState::Stopped,
             Status::Broken(why) => DatabaseState::Failed(format!("{}: {why}", identifier_of(name))),
             Status::Up => {
                 let known = lock(&self.settled).get(resource).cloned();
@@ -278,7 +280,7 @@ impl Inner {
         let Some(arn) = secret.and_then(|secret| secret.secret_arn()) else {
             return Err(refused(ErrorClass::Retry, what, "RDS has not made its administrator's password yet"));
         };
-        let kept = self.aws.secrets.get_secret_value().secret_id(arn).send().await;
+        let kept = self.aws.make.secrets.get_secret_value().secret_id(arn).send().await;
         let kept =
             kept.map_err(|error| told(Verb::Read, format!("{what}: read its administrator's password"), &error))?;
         let kept: Result<Kept, _> = serde_json::from_str(kept.secret_string().unwrap_or_default());
@@ -287,16 +289,15 @@ impl Inner {
             .map_err(|_| refused(ErrorClass::Denied, what, "its secret is not as RDS writes it"))
     }
 
-    async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
-        let what = format!("delete {}", identifier_of(database.name()));
+    /// The instance that was proven to be ours, looked at once more; nothing if it is gone or going.
+    async fn check(&self, what: &str, database: &Owned<DatabaseId>) -> Result<Option<DbInstance>, CloudError> {
         if !database.is_fresh(self.clock.now()) {
             let why = "the evidence that it is ours is more than a minute old; list the databases again";
             return Err(refused(ErrorClass::Retry, what, why));
         }
-        let identifier = identifier_of(database.name());
-        let Some(found) = self.instance(&what, &identifier).await? else { return Ok(()) };
+        let Some(found) = self.instance(what, &identifier_of(database.name())).await? else { return Ok(None) };
         if Status::of(found.db_instance_status().unwrap_or_default()) == Status::Going {
-            return Ok(());
+            return Ok(None);
         }
         let is_it = found.dbi_resource_id().and_then(|resource| id_of(resource).ok()).as_ref() == Some(database.id());
         let vpc = found.db_subnet_group().and_then(|group| group.vpc_id());
@@ -308,12 +309,42 @@ impl Inner {
                 "it does not say what the proof says: its tags, its network or its id have changed; look at it by hand";
             return Err(refused(ErrorClass::Denied, what, why));
         }
+        Ok(Some(found))
+    }
+
+    async fn stop(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        let identifier = identifier_of(database.name());
+        let what = format!("stop {identifier}");
+        let Some(found) = self.check(&what, database).await? else { return Ok(()) };
+        if Status::of(found.db_instance_status().unwrap_or_default()) == Status::Stopped {
+            return Ok(());
+        }
+        self.pace.take(Bucket::ChangeDatabases, &what)?;
+        let done = self.aws.make.rds.stop_db_instance().db_instance_identifier(&identifier).send().await;
+        done.map(drop).map_err(|error| told(Verb::Change, what, &error))
+    }
+
+    /// One that was stopped is started; one that is on its way is left alone.
+    async fn bring_up(&self, what: &str, instance: &DbInstance) -> Result<(), CloudError> {
+        if Status::of(instance.db_instance_status().unwrap_or_default()) != Status::Stopped {
+            return Ok(());
+        }
+        let Some(identifier) = instance.db_instance_identifier() else { return Ok(()) };
+        self.pace.take(Bucket::ChangeDatabases, what)?;
+        let done = self.aws.make.rds.start_db_instance().db_instance_identifier(identifier).send().await;
+        done.map(drop).map_err(|error| told(Verb::Change, format!("{what}: start {identifier}"), &error))
+    }
+
+    async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        let identifier = identifier_of(database.name());
+        let what = format!("delete {identifier}");
+        let Some(found) = self.check(&what, database).await? else { return Ok(()) };
         if found.deletion_protection() == Some(true) {
             let why = "somebody has switched deletion protection on: switch it off by hand, Kagero does not";
             return Err(refused(ErrorClass::Denied, what, why));
         }
         self.pace.take(Bucket::ChangeDatabases, &what)?;
-        let request = self.aws.rds.delete_db_instance().db_instance_identifier(&identifier);
+        let request = self.aws.remove.rds.delete_db_instance().db_instance_identifier(&identifier);
         match request.skip_final_snapshot(true).delete_automated_backups(true).send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error).is_some_and(|code| code.starts_with("DBInstanceNotFound")) => Ok(()),
@@ -381,6 +412,10 @@ impl Databases for RdsDatabases {
 
     async fn prepare(&self, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
         self.inner.restore(birth).await
+    }
+
+    async fn stop(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        self.inner.stop(database).await
     }
 
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {

@@ -7,7 +7,7 @@
 //! tags say so.
 //! Must not know: when a database is wanted.
 
-use aws_sdk_rds::types::Tag;
+use aws_sdk_rds::types::{DbInstance, Tag};
 
 use super::{Inner, Settling, id_of, identifier_of, lock};
 use crate::cloud::aws::error::{Verb, code, refused, told};
@@ -37,6 +37,9 @@ impl Inner {
                        was destroyed";
             return Err(refused(ErrorClass::Denied, what, why));
         };
+        if let Some(found) = self.instance(&what, &identifier).await? {
+            return self.accept(&what, &found, birth).await;
+        }
         let golden = self.golden(&what, &database.seed)?;
         let snapshots = self.snapshots().await?;
         let chosen = choose(&snapshots, golden, &self.settings.install, self.clock.now());
@@ -47,6 +50,7 @@ impl Inner {
         self.pace.take(Bucket::ChangeDatabases, &what)?;
         let request = self
             .aws
+            .make
             .rds
             .restore_db_instance_from_db_snapshot()
             .db_instance_identifier(&identifier)
@@ -76,17 +80,17 @@ impl Inner {
                 id_of(resource.ok_or_else(|| refused(ErrorClass::Ambiguous, &what, "the answer names no instance"))?)
             }
             Err(error) if code(&error).is_some_and(|code| code.starts_with("DBInstanceAlreadyExists")) => {
-                self.accept(&what, &identifier, birth).await
+                match self.instance(&what, &identifier).await? {
+                    Some(found) => self.accept(&what, &found, birth).await,
+                    None => Err(refused(ErrorClass::Ambiguous, &what, "it is there, but not visible yet")),
+                }
             }
             Err(error) => Err(told(Verb::Make, what, &error)),
         }
     }
 
     /// What is there under the name, if it is this environment's.
-    async fn accept(&self, what: &str, identifier: &str, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
-        let Some(found) = self.instance(what, identifier).await? else {
-            return Err(refused(ErrorClass::Ambiguous, what, "it is there, but not visible yet"));
-        };
+    async fn accept(&self, what: &str, found: &DbInstance, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
         if of_rds(found.tag_list()).owner().as_ref() != Some(birth.tags) {
             let why = "an instance of that name is there, and its tags are not this environment's; look at it by hand";
             return Err(refused(ErrorClass::Denied, what, why));
@@ -95,11 +99,13 @@ impl Inner {
             return Err(refused(ErrorClass::Ambiguous, what, "the answer names no instance"));
         };
         // Asked for again: what failed inside is tried again.
-        let mut settled = lock(&self.settled);
-        if matches!(settled.get(resource), Some(Settling::Failed(_))) {
-            settled.remove(resource);
+        {
+            let mut settled = lock(&self.settled);
+            if matches!(settled.get(resource), Some(Settling::Failed(_))) {
+                settled.remove(resource);
+            }
         }
-        drop(settled);
+        self.bring_up(what, found).await?;
         id_of(resource)
     }
 
@@ -108,7 +114,7 @@ impl Inner {
         let mut pages = Pages::default();
         while let Some(marker) = pages.wanted() {
             self.pace.wait(Bucket::LookAtDatabases).await;
-            let request = self.aws.rds.describe_db_snapshots().snapshot_type("manual").max_records(100);
+            let request = self.aws.look.rds.describe_db_snapshots().snapshot_type("manual").max_records(100);
             let page = request.set_marker(marker).send().await.map_err(|error| told(Verb::Read, what, &error))?;
             let items = page.db_snapshots().iter().filter_map(|one| {
                 Some(Snapshot {

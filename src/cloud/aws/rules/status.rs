@@ -12,6 +12,8 @@ pub enum Status {
     Busy,
     /// It will not answer by itself; the text says why and what can be done.
     Broken(String),
+    /// It was stopped, and can be started.
+    Stopped,
     /// It is being deleted.
     Going,
 }
@@ -36,7 +38,7 @@ impl Status {
                 Self::Broken(format!("the key that it is encrypted with cannot be used: enable it. {delete}"))
             }
             "insufficient-capacity" => Self::Broken(format!("RDS has no room for its class; {delete}")),
-            "stopped" => Self::Broken("somebody has stopped it: start it by hand".to_owned()),
+            "stopped" => Self::Stopped,
             "storage-full" => Self::Broken(format!("its storage is full; {delete}")),
             _ => Self::Busy,
         }
@@ -51,13 +53,14 @@ mod tests {
     fn a_state_that_is_not_known_is_neither_ready_nor_gone() {
         assert_eq!(Status::of("available"), Status::Up);
         assert_eq!(Status::of("deleting"), Status::Going);
+        assert_eq!(Status::of("stopped"), Status::Stopped);
         for busy in
             ["creating", "backing-up", "modifying", "resetting-master-credentials", "stopping", "never-heard-of", ""]
         {
             assert_eq!(Status::of(busy), Status::Busy, "{busy}");
         }
         for broken in
-            ["failed", "stopped", "storage-full", "incompatible-network", "inaccessible-encryption-credentials"]
+            ["failed", "restore-error", "storage-full", "incompatible-network", "inaccessible-encryption-credentials"]
         {
             assert!(matches!(Status::of(broken), Status::Broken(_)), "{broken}");
         }

@@ -81,6 +81,11 @@ impl Databases for LocalDatabases {
         self.of_engine(&what, birth.database.engine)?.prepare(birth).await
     }
 
+    async fn stop(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        let what = format!("stop database {}", database.name());
+        self.of_id(&what, database.id().as_str())?.stop(database).await
+    }
+
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
         let what = format!("drop database {}", database.name());
         self.of_id(&what, database.id().as_str())?.delete(database).await

@@ -25,7 +25,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::clock::Clock;
-use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases};
+use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases, cannot_stop};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::{DatabaseId, InstallId, SeedName};
 use crate::domain::observed::{Database, DatabaseState, Listing, Location, Residue, Tags};
@@ -108,7 +108,7 @@ impl Databases for SqliteDatabases {
         let database = |name: &str, tags, state| {
             let (name, location) = (name.to_owned(), location.clone());
             let id = id_of(&name).ok()?;
-            Some(Database { id, name, tags, location, state, slot: None, read_at: at })
+            Some(Database { id, name, tags, location, state, can_stop: false, slot: None, read_at: at })
         };
         let found = self.inner.find()?;
         let found = found.into_iter().filter_map(|(name, (tags, state))| database(&name, tags, state)).collect();
@@ -138,6 +138,10 @@ impl Databases for SqliteDatabases {
             });
         }
         Ok(id)
+    }
+
+    async fn stop(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        Err(cannot_stop(database))
     }
 
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {

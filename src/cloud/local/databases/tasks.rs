@@ -220,6 +220,7 @@ mod tests {
             tags: None,
             location,
             state: DatabaseState::Ready,
+            can_stop: false,
             slot: None,
             read_at: Timestamp(0),
         }

@@ -1,4 +1,4 @@
-//! The end of a machine: its agent is asked, then killed, then the directory goes.
+//! The end of a machine: its agent is asked, then killed; then the directory goes, if it is to go.
 //!
 //! Guarantees: the directory goes only after every process of the machine is gone.
 //! Must not know: who asked for it.
@@ -19,6 +19,12 @@ const AFTER_KILL: Duration = Duration::from_secs(10);
 
 /// Removes a machine. The agent has `patience` to end by itself.
 pub(super) async fn remove(room: Room, patience: Duration) -> io::Result<()> {
+    stop(&room, patience).await?;
+    tokio::task::spawn_blocking(move || room.clear_away()).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// Ends all processes of a machine. The agent has `patience` to end by itself.
+pub(super) async fn stop(room: &Room, patience: Duration) -> io::Result<()> {
     for process in room.processes() {
         process.signal(Signal::SIGTERM);
     }
@@ -28,9 +34,9 @@ pub(super) async fn remove(room: Room, patience: Duration) -> io::Result<()> {
     }
     let deadline = Instant::now() + AFTER_KILL;
     loop {
-        let left = everything(&room);
+        let left = everything(room);
         if left.is_empty() {
-            break;
+            return Ok(());
         }
         if Instant::now() > deadline {
             return Err(io::Error::other(format!("{} of its processes cannot be killed", left.len())));
@@ -40,7 +46,6 @@ pub(super) async fn remove(room: Room, patience: Duration) -> io::Result<()> {
         }
         sleep(LOOK).await;
     }
-    tokio::task::spawn_blocking(move || room.clear_away()).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Every process of the machine: below its agent, or with its mark.

@@ -130,7 +130,16 @@ impl Inner {
         for (name, tags, state) in items {
             // A name that cannot be an id was not made here; it has no tags and is nobody's to drop.
             let Ok(id) = DatabaseId::parse(format!("{ID_PREFIX}{name}")) else { continue };
-            databases.push(Database { id, name, tags, location: location.clone(), state, slot: None, read_at });
+            databases.push(Database {
+                id,
+                name,
+                tags,
+                location: location.clone(),
+                state,
+                can_stop: false,
+                slot: None,
+                read_at,
+            });
         }
         Ok(databases)
     }

@@ -26,7 +26,7 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases};
+use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases, cannot_stop};
 use crate::domain::desired::DatabaseSpec;
 use crate::domain::id::{DatabaseId, InstallId, SeedName};
 use crate::domain::observed::{Database, DatabaseState, Listing, Residue};
@@ -160,7 +160,16 @@ impl Databases for PostgresDatabases {
         let items = self.inner.tasks.overlay(before, found, |name| {
             let (name, location) = (name.to_owned(), location.clone());
             let id = id_of(&name).ok()?;
-            Some(Database { id, name, tags: None, location, state: DatabaseState::Preparing, slot: None, read_at: at })
+            Some(Database {
+                id,
+                name,
+                tags: None,
+                location,
+                state: DatabaseState::Preparing,
+                can_stop: false,
+                slot: None,
+                read_at: at,
+            })
         });
         Ok(Listing { items, complete: true, at })
     }
@@ -186,6 +195,10 @@ impl Databases for PostgresDatabases {
             });
         }
         Ok(id)
+    }
+
+    async fn stop(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        Err(cannot_stop(database))
     }
 
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
