@@ -164,7 +164,7 @@ async fn ec2(
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Built> {
     use super::Exit;
-    use crate::cloud::aws::{AgentSource, Ec2Machines, MachineSettings};
+    use crate::cloud::aws::Ec2Machines;
 
     let Survey { aws, objections, network } = survey(server, compute).await;
     if !objections.is_empty() {
@@ -172,25 +172,56 @@ async fn ec2(
     }
     let network =
         network.map_err(|lacks| Exit::Config.because(format!("compute.ec2 cannot be used: {}", lines(&lacks))))?;
-    let settings = MachineSettings {
+    let settings = machine_settings(server, compute, ControllerKey::from(&secret.signing_key()));
+    let (placements, slots) = (network.placements.clone(), network.slots.clone());
+    // Also without such a seed: what was restored from one before has to be found, to be taken away.
+    let databases = Some(instances(server, compute, secret, clock, &aws, &network));
+    let machines = Arc::new(Ec2Machines::new(aws, settings, network, Arc::clone(clock)));
+    Ok(Built { machines, confining: None, databases, placements, slots })
+}
+
+/// What machines are made from.
+#[cfg(feature = "aws")]
+pub fn machine_settings(
+    server: &Server,
+    compute: &Ec2Compute,
+    public_key: ControllerKey,
+) -> crate::cloud::aws::MachineSettings {
+    use crate::cloud::aws::{AgentSource, MachineSettings};
+
+    MachineSettings {
         install: server.install.clone(),
         account: compute.account.clone(),
         vpc: compute.vpc.clone(),
         ami: compute.ami.clone(),
         volume: i32::from(compute.volume),
         profile: compute.profile.clone(),
-        public_key: ControllerKey::from(&secret.signing_key()),
+        with_databases: !goldens(server).is_empty(),
+        public_key,
         agent: match &compute.agent {
             None => AgentSource::Image,
             Some((url, sha256)) => AgentSource::Fetched { url: url.clone(), sha256: sha256.clone() },
         },
         page: MachineSettings::PAGE,
+    }
+}
+
+/// The seeds that are golden snapshots, and which snapshots they allow.
+#[cfg(feature = "aws")]
+pub fn goldens(server: &Server) -> std::collections::BTreeMap<crate::domain::id::SeedName, crate::cloud::aws::Golden> {
+    use crate::cloud::aws::Golden;
+    use crate::config::server::SeedSource;
+
+    let golden = |source: &SeedSource| match source {
+        SeedSource::File(_) => None,
+        SeedSource::Snapshot(snapshot) => Some(Golden {
+            prefix: snapshot.prefix.clone(),
+            max_age: snapshot.max_age,
+            class: snapshot.class.clone(),
+            database: snapshot.database.clone(),
+        }),
     };
-    let (placements, slots) = (network.placements.clone(), network.slots.clone());
-    // Also without such a seed: what was restored from one before has to be found, to be taken away.
-    let databases = Some(instances(server, compute, secret, clock, &aws, &network));
-    let machines = Arc::new(Ec2Machines::new(aws, settings, network, Arc::clone(clock)));
-    Ok(Built { machines, confining: None, databases, placements, slots })
+    server.seeds.iter().filter_map(|(name, seed)| Some((name.clone(), golden(&seed.source)?))).collect()
 }
 
 /// Databases on RDS.
@@ -203,21 +234,10 @@ fn instances(
     aws: &crate::cloud::aws::Connection,
     network: &crate::cloud::aws::Network,
 ) -> Instances {
-    use crate::cloud::aws::{Golden, RdsDatabases, RdsSettings};
-    use crate::config::server::SeedSource;
+    use crate::cloud::aws::{RdsDatabases, RdsSettings};
     use crate::domain::server_address::{Tls, TlsMode};
 
-    let golden = |source: &SeedSource| match source {
-        SeedSource::File(_) => None,
-        SeedSource::Snapshot(snapshot) => Some(Golden {
-            prefix: snapshot.prefix.clone(),
-            max_age: snapshot.max_age,
-            class: snapshot.class.clone(),
-            database: snapshot.database.clone(),
-        }),
-    };
-    let goldens: std::collections::BTreeMap<_, _> =
-        server.seeds.iter().filter_map(|(name, seed)| Some((name.clone(), golden(&seed.source)?))).collect();
+    let goldens = goldens(server);
     let seeds = goldens.keys().cloned().collect();
     // infra/network.yaml calls both so.
     let groups = format!("kagero-{}", server.install);

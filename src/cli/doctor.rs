@@ -1,5 +1,8 @@
 //! `kagero doctor`: can this machine and this configuration do the work?
 
+#[cfg(feature = "aws")]
+mod aws;
+
 use std::path::Path;
 
 use clap::Args;
@@ -65,7 +68,7 @@ pub async fn run(config: &Path, arguments: &DoctorArguments) -> anyhow::Result<E
         findings.extend(postgres(server).await);
         findings.push(github(server).await);
         if arguments.aws {
-            findings.extend(aws(server).await);
+            findings.extend(aws::look(server).await);
         }
     }
     let ok = findings.iter().all(|finding| finding.ok);
@@ -170,41 +173,11 @@ async fn github(server: &Server) -> Finding {
 }
 
 #[cfg(not(feature = "aws"))]
-#[expect(clippy::unused_async, reason = "the one with AWS waits")]
-async fn aws(_: &Server) -> Vec<Finding> {
-    vec![Finding::bad("aws", "this program was built without its AWS part", "build it with --features aws")]
-}
+mod aws {
+    use super::{Finding, Server};
 
-#[cfg(feature = "aws")]
-async fn aws(server: &Server) -> Vec<Finding> {
-    let Compute::Ec2(compute) = &server.compute else {
-        return vec![Finding::bad("aws", "compute.kind is local", "set compute.kind = \"ec2\" and [compute.ec2]")];
-    };
-    let survey = super::compute::survey(server, compute).await;
-    let mut findings: Vec<Finding> =
-        survey.objections.iter().map(|objection| Finding::bad("ground", objection, "see docs/aws.md")).collect();
-    if findings.is_empty() {
-        findings.push(Finding::good("ground", format!("account {}, {}", compute.account, compute.vpc)));
+    #[expect(clippy::unused_async, reason = "the one with AWS waits")]
+    pub async fn look(_: &Server) -> Vec<Finding> {
+        vec![Finding::bad("aws", "this program was built without its AWS part", "build it with --features aws")]
     }
-    match survey.network {
-        Err(lacks) => findings.extend(lacks.iter().map(|lack| Finding::bad("network", lack, "see infra/README.md"))),
-        Ok(network) => {
-            let wanted = server.limits.environments as usize;
-            let slots = format!("{} slots for {wanted} environments", network.slots.len());
-            findings.push(if network.slots.len() < wanted {
-                Finding::bad("slots", slots, "infra/deploy slots, or lower limits.environments")
-            } else {
-                Finding::good("slots", slots)
-            });
-            for (zone, subnet) in &network.subnets {
-                let free = format!("{zone}: {} addresses are free in {}", subnet.free, subnet.id);
-                findings.push(if subnet.free == 0 {
-                    Finding::bad("subnet", free, "machines go elsewhere; take away what uses the addresses")
-                } else {
-                    Finding::good("subnet", free)
-                });
-            }
-        }
-    }
-    findings
 }

@@ -33,6 +33,10 @@ pub trait Machines: Send + Sync {
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError>;
     /// Network interfaces that are members of slots, whatever they belong to.
     async fn interfaces(&self) -> Result<Listing<Interface>, CloudError>;
+    /// How many environments the provider's limits leave room for at once, whoever else uses them up; `None`: it has none.
+    async fn room(&self) -> Result<Option<Room>, CloudError> {
+        Ok(None)
+    }
     /// What there is beside machines: processes and directories that belong to none.
     async fn residue(&self) -> Result<Listing<Residue>, CloudError>;
     /// Clears such a thing away; already gone is success.
@@ -77,6 +81,15 @@ impl<'a> DatabaseBirth<'a> {
     pub fn plain(tags: &'a Tags, database: &'a DatabaseSpec) -> Self {
         Self { tags, database, slot: None }
     }
+}
+
+/// What a provider's limits leave room for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// So many environments at once.
+    pub environments: u32,
+    /// The limit that leaves the least, in words.
+    pub limit: String,
 }
 
 /// Clones and drops databases.

@@ -22,6 +22,7 @@ mod refresh;
 mod refusals;
 mod replicas;
 mod resync;
+mod room;
 mod routes;
 mod seats;
 mod speak;
@@ -95,6 +96,8 @@ impl Controller {
                 tokio::time::sleep(tuning.resync).await;
             }
         }));
+        let world = Arc::clone(engine.world());
+        tasks.spawn(until(stop.clone(), room::keep(world)));
         if let Some((scope, every)) = tuning.sweep {
             let sweeping = engine.clone();
             tasks.spawn(until(stop.clone(), async move { sweeping.keep_sweeping(scope, every).await }));

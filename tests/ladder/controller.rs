@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use kagero::clock::{Clock as _, SystemClock};
 use kagero::cloud::local::databases::{SqliteConfig, SqliteDatabases};
-use kagero::cloud::{CloudError, MachineBirth, Machines, nothing, unknown_residue};
+use kagero::cloud::{CloudError, MachineBirth, Machines, Room, nothing, unknown_residue};
 use kagero::config::load_server;
 use kagero::controller::{Agents, Controller, LogLines, LogWanted, Prober, Tuning, World};
 use kagero::domain::assignment::{AgentStatus, Assignment};
@@ -30,6 +30,8 @@ const SOON: Duration = Duration::from_secs(30);
 #[derive(Default)]
 struct Trapdoor {
     fallen: AtomicU32,
+    /// How many environments there is room for; `None`: any number.
+    room: Option<u32>,
 }
 
 #[async_trait]
@@ -49,6 +51,10 @@ impl Machines for Trapdoor {
 
     async fn terminate(&self, _: &Owned<MachineId>) -> Result<(), CloudError> {
         Ok(())
+    }
+
+    async fn room(&self) -> Result<Option<Room>, CloudError> {
+        Ok(self.room.map(|environments| Room { environments, limit: "vCPUs".to_owned() }))
     }
 
     async fn interfaces(&self) -> Result<Listing<Interface>, CloudError> {
@@ -89,21 +95,23 @@ impl Prober for Nobody {
     }
 }
 
-#[tokio::test]
-async fn a_pass_that_panics_gives_its_lease_back_and_stops_no_other() {
+async fn prepared() -> Rig {
     let database = "database: {engine: sqlite, seed: golden, migrate: \"sh migrate.sh\"}";
-    let mut rig = Rig::prepare(Setup::sqlite().with_yml_edited(database, "database: none")).await;
+    let rig = Rig::prepare(Setup::sqlite().with_yml_edited(database, "database: none")).await;
     rig.reconfigure("grace = \"2s\"", "grace = \"300ms\"");
+    rig
+}
+
+async fn world(rig: &Rig, machines: Arc<Trapdoor>) -> World {
     let state_dir = rig.dir().join("state");
     let store = Store::open(&format!("sqlite:{}", state_dir.join("kagero.db").display())).await.unwrap();
     let policy = load_server(&rig.dir().join("kagero.toml")).map_err(|errors| format!("{errors:?}")).unwrap().policy();
     let clock = Arc::new(SystemClock);
     let databases = SqliteConfig { state_dir, install: policy.install.clone(), goldens: Vec::new(), at_once: 1 };
-    let machines = Arc::new(Trapdoor::default());
-    let world = World {
-        store: store.clone(),
+    World {
+        store,
         forge: Arc::new(rig.app()),
-        machines: machines.clone(),
+        machines,
         databases: Arc::new(SqliteDatabases::new(databases, clock.clone())),
         agents: Arc::new(Nobody),
         prober: Arc::new(Nobody),
@@ -113,7 +121,28 @@ async fn a_pass_that_panics_gives_its_lease_back_and_stops_no_other() {
         secrets: std::collections::BTreeMap::new(),
         holder: "the test".to_owned(),
         writes: WriteLimits { pause: Duration::ZERO, ..WriteLimits::default() },
-    };
+    }
+}
+
+#[tokio::test]
+async fn no_more_environments_are_made_than_the_providers_limits_leave_room_for() {
+    let mut rig = prepared().await;
+    let machines = Arc::new(Trapdoor { room: Some(0), ..Trapdoor::default() });
+    let world = world(&rig, machines.clone()).await;
+    let controller = Controller::start(world, Tuning::default()).await.unwrap();
+    eventually("the limits are known", PATIENCE, async || controller.world().policy.load().limits.environments == 0)
+        .await;
+    let number = rig.open("Waits", vec![]).await;
+    rig.until_says(number, "queued").await;
+    assert_eq!(machines.fallen.load(Ordering::Relaxed), 0, "no machine was asked for");
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_pass_that_panics_gives_its_lease_back_and_stops_no_other() {
+    let mut rig = prepared().await;
+    let machines = Arc::new(Trapdoor::default());
+    let world = world(&rig, machines.clone()).await;
     let number = rig.open("Falls", vec![]).await;
     let controller = Controller::start(world, Tuning { workers: 1, ..Tuning::default() }).await.unwrap();
     eventually("it falls once", PATIENCE, async || machines.fallen.load(Ordering::Relaxed) > 0).await;

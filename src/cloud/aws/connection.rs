@@ -38,6 +38,7 @@ pub(super) struct Clients {
     pub iam: aws_sdk_iam::Client,
     pub rds: aws_sdk_rds::Client,
     pub secrets: aws_sdk_secretsmanager::Client,
+    pub quotas: aws_sdk_servicequotas::Client,
 }
 
 /// Whose rights calls are made with.
@@ -96,6 +97,7 @@ impl Clients {
             iam: aws_sdk_iam::Client::new(&settings),
             rds: aws_sdk_rds::Client::new(&settings),
             secrets: aws_sdk_secretsmanager::Client::new(&settings),
+            quotas: aws_sdk_servicequotas::Client::new(&settings),
         }
     }
 }

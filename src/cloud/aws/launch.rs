@@ -46,6 +46,8 @@ pub struct MachineSettings {
     pub volume: i32,
     /// The machine's role, if it has one: it should have no rights beyond its own log.
     pub profile: Option<String>,
+    /// Whether environments have databases on RDS besides.
+    pub with_databases: bool,
     /// Whose requests agents accept.
     pub public_key: ControllerKey,
     /// Where a machine gets the agent from.

@@ -16,12 +16,14 @@ use super::instance::{described, life};
 use super::launch::{MachineSettings, request};
 use super::pace::{Bucket, Pace};
 use super::pairs::of_ec2;
+use super::quotas::survey_quotas;
 use super::rules::network::Network;
 use super::rules::pages::Pages;
+use super::rules::quota::tightest;
 use super::rules::tags::INSTALL;
 use super::survey::filter;
 use crate::clock::Clock;
-use crate::cloud::{CloudError, ErrorClass, MachineBirth, Machines, nothing, unknown_residue};
+use crate::cloud::{CloudError, ErrorClass, MachineBirth, Machines, Room, nothing, unknown_residue};
 use crate::domain::id::{MachineId, SlotId};
 use crate::domain::ledger::Token;
 use crate::domain::network::Interface;
@@ -61,6 +63,24 @@ impl Ec2Machines {
     /// Machines in that network. Whoever calls has seen that the ground is staging's.
     pub fn new(aws: Connection, settings: MachineSettings, network: Network, clock: Arc<dyn Clock>) -> Self {
         Self { inner: Arc::new(Inner { aws, settings, network, pace: Pace::default(), clock }) }
+    }
+}
+
+impl Ec2Machines {
+    /// Asks whether a machine could be launched, and launches none ("DryRun").
+    pub async fn rehearse(&self, birth: &MachineBirth<'_>) -> Result<(), CloudError> {
+        let Inner { aws, settings, network, .. } = self.inner.as_ref();
+        let what = "launch a machine (DryRun)";
+        let (Some(placement), Some(slot)) = (birth.placement, birth.slot) else {
+            return Err(refused(ErrorClass::Bug, what, "it was asked without a place or a slot"));
+        };
+        match request(aws, settings, network, birth, (placement, slot))?.dry_run(true).send().await {
+            Err(error) if code(&error) == Some("DryRunOperation") => Ok(()),
+            Err(error) => Err(told(Verb::Read, what, &error)),
+            Ok(_) => {
+                Err(refused(ErrorClass::Bug, what, "it was not taken for a rehearsal: look for a machine by hand"))
+            }
+        }
     }
 }
 
@@ -282,6 +302,12 @@ impl Machines for Ec2Machines {
 
     async fn interfaces(&self) -> Result<Listing<Interface>, CloudError> {
         self.inner.interfaces().await
+    }
+
+    async fn room(&self) -> Result<Option<Room>, CloudError> {
+        let Inner { aws, settings, network, .. } = self.inner.as_ref();
+        let quotas = survey_quotas(aws, &settings.install, network, settings.with_databases).await?;
+        Ok(tightest(&quotas).map(|(environments, quota)| Room { environments, limit: quota.counted.to_string() }))
     }
 
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {

@@ -13,6 +13,7 @@ mod launch;
 mod machines;
 mod pace;
 mod pairs;
+mod quotas;
 pub mod rules;
 mod survey;
 
@@ -20,6 +21,7 @@ pub use connection::{Connection, Roles};
 pub use databases::{RdsDatabases, RdsSettings};
 pub use launch::{AgentSource, MachineSettings};
 pub use machines::{AGENT_PORT, Ec2Machines};
+pub use quotas::survey_quotas;
 pub use rules::network::{Lack, Network};
 pub use rules::snapshot::Golden;
-pub use survey::{Wanted, survey_ground, survey_network};
+pub use survey::{Wanted, survey_clock, survey_ground, survey_network, survey_snapshots};

@@ -3,7 +3,13 @@
 //! Guarantees: reads only; what could not be read is told as such.
 //! Must not know: what follows from it.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use aws_sdk_ec2::types::{Filter, LocationType, Reservation};
+use aws_sdk_sts::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_sts::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_sts::error::BoxError;
+use aws_sdk_sts::primitives::{DateTime, DateTimeFormat as Format};
 
 use super::connection::Connection;
 use super::error::{Verb, code, refused, told};
@@ -11,8 +17,10 @@ use super::pairs::{of_ec2, of_rds};
 use super::rules::ground::{Facts, Resident};
 use super::rules::network::{Found, Group, Image, Subnet};
 use super::rules::pages::{Gathered, Pages};
+use super::rules::snapshot::Snapshot;
 use crate::cloud::{CloudError, ErrorClass};
 use crate::domain::network::Placement;
+use crate::domain::time::Timestamp;
 
 /// Items of a page, where a service lets one choose.
 const PAGE: i32 = 500;
@@ -73,7 +81,7 @@ async fn vpc_tags(aws: &Connection, vpc: &str) -> Result<Option<super::rules::ta
 }
 
 /// All of it, or an error: what a listing lacks may be production's.
-fn whole<T>(what: &str, gathered: Gathered<T>) -> Result<Vec<T>, CloudError> {
+pub(super) fn whole<T>(what: &str, gathered: Gathered<T>) -> Result<Vec<T>, CloudError> {
     if gathered.complete {
         Ok(gathered.items)
     } else {
@@ -194,4 +202,63 @@ async fn offered(aws: &Connection, kinds: &[String]) -> Result<Vec<Placement>, C
         pages.add(items, page.next_token());
     }
     whole(what, pages.gathered())
+}
+
+/// The snapshots that people and golden.yaml have made.
+pub async fn survey_snapshots(aws: &Connection) -> Result<Vec<Snapshot>, CloudError> {
+    let what = "DescribeDBSnapshots";
+    let mut pages = Pages::default();
+    while let Some(marker) = pages.wanted() {
+        let request = aws.look.rds.describe_db_snapshots().snapshot_type("manual").max_records(100);
+        let page = request.set_marker(marker).send().await.map_err(|error| told(Verb::Read, what, &error))?;
+        let items = page.db_snapshots().iter().filter_map(|one| {
+            Some(Snapshot {
+                id: one.db_snapshot_identifier()?.to_owned(),
+                made_at: one.snapshot_create_time().and_then(|time| time.to_millis().ok()).map(Timestamp),
+                is_available: one.status() == Some("available"),
+                is_encrypted: one.encrypted() == Some(true),
+                engine: one.engine().unwrap_or_default().to_owned(),
+                version: one.engine_version().unwrap_or_default().to_owned(),
+                tags: of_rds(one.tag_list()),
+            })
+        });
+        pages.add(items, page.marker());
+    }
+    // What is lacking may be the newest.
+    whole(what, pages.gathered())
+}
+
+/// What AWS's clock says, when it is asked.
+pub async fn survey_clock(aws: &Connection) -> Result<Timestamp, CloudError> {
+    let (what, heard) = ("GetCallerIdentity", DateHeard::default());
+    let asked = aws.look.sts.get_caller_identity().customize().interceptor(heard.clone()).send().await;
+    let date = heard.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // A clock that is too wrong is refused, and the refusal tells the time.
+    match (date, asked) {
+        (Some(date), _) => Ok(date),
+        (None, Err(error)) => Err(told(Verb::Read, what, &error)),
+        (None, Ok(_)) => Err(refused(ErrorClass::Retry, what, "the answer has no date")),
+    }
+}
+
+/// Keeps the date of an answer.
+#[derive(Debug, Clone, Default)]
+struct DateHeard(Arc<Mutex<Option<Timestamp>>>);
+
+impl Intercept for DateHeard {
+    fn name(&self) -> &'static str {
+        "DateHeard"
+    }
+
+    fn read_after_transmit(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok()?.to_millis().ok());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date.map(Timestamp);
+        Ok(())
+    }
 }

@@ -147,6 +147,7 @@ impl Staging {
             ami: self.ami.clone(),
             volume: 20,
             profile: None,
+            with_databases: true,
             public_key: ControllerKey::from(&SigningKey::from_bytes(&[7; 32])),
             agent: AgentSource::Image,
             page: 5,

@@ -6,4 +6,5 @@ mod errors;
 mod ground;
 mod machines;
 mod program;
+mod quotas;
 mod strict;

@@ -9,6 +9,7 @@ use kagero::cloud::Machines as _;
 use kagero::domain::owned::{Claim, prove_machine};
 
 use super::counterpart::{ACCOUNT, KIND, REGION, Staging, Wish};
+use super::strict::Fault;
 
 const KEY: &str = "-----BEGIN RSA PRIVATE KEY-----\n";
 
@@ -46,11 +47,28 @@ async fn the_doctor_tells_what_there_is_and_what_speaks_against_it() {
     // Three slots, and the default of twenty environments.
     assert_eq!((of("slots").len(), of("slots")[0]["ok"].clone()), (1, false.into()), "{findings:?}");
 
+    assert_eq!(
+        (of("clock")[0]["ok"].clone(), of("launch")[0]["ok"].clone()),
+        (true.into(), true.into()),
+        "{findings:?}"
+    );
+    assert_eq!(staging.strict.count("RunInstances"), 1, "a rehearsal");
+    let all = staging.ec2.describe_instances().send().await.unwrap();
+    assert!(all.reservations().is_empty(), "nothing was launched");
+    // Five vCPUs, and two for each of twenty.
+    let quotas = of("quota");
+    let vcpus = quotas.iter().find(|one| one["detail"].as_str().unwrap().contains("vCPUs")).unwrap();
+    assert_eq!(vcpus["ok"], false, "{vcpus}");
+    assert!(vcpus["hint"].as_str().unwrap().contains("--quota-code L-1216C47A --desired-value 50"), "{vcpus}");
+    assert!(quotas.iter().any(|one| one["ok"] == true), "{quotas:?}");
+
+    staging.strict.next("RunInstances", Fault::Refused("UnauthorizedOperation", 403));
     staging.iam.delete_account_alias().account_alias("acme-staging").send().await.unwrap();
     staging.iam.create_account_alias().account_alias("acme-production").send().await.unwrap();
     let told = kagero(dir.path(), &staging, &["doctor", "--aws"]).await;
     let text = String::from_utf8_lossy(&told.stdout).into_owned();
     assert!(text.contains("acme-production") && !told.status.success(), "{text}");
+    assert!(text.contains("UnauthorizedOperation"), "{text}");
 }
 
 #[tokio::test]

@@ -42,6 +42,8 @@ struct Book {
     keys: HashMap<String, String>,
     /// Whose rights each action was called with; nothing where no role was taken on.
     by: BTreeMap<String, BTreeSet<String>>,
+    /// By code: what the account was raised to.
+    quotas: HashMap<String, f64>,
     /// Where the endpoints of databases lead.
     server: Option<(String, u16)>,
 }
@@ -83,6 +85,11 @@ impl Strict {
         self.book.lock().unwrap().faults.entry(action.to_owned()).or_default().push_back(fault);
     }
 
+    /// The quota of that code is raised to this.
+    pub fn raise(&self, code: &str, value: f64) {
+        self.book.lock().unwrap().quotas.insert(code.to_owned(), value);
+    }
+
     /// The endpoints of databases lead there from now on.
     pub fn lead_databases_to(&self, host: &str, port: u16) {
         self.book.lock().unwrap().server = Some((host.to_owned(), port));
@@ -113,6 +120,9 @@ async fn answer(State(layer): State<Layer>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 10 << 20).await.unwrap();
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(&body).into_owned().collect();
+    if let Some(asked) = asked_of_quotas(&head.headers) {
+        return layer.quota(&asked, &body);
+    }
     let Some(action) = form.get("Action").cloned() else {
         return layer.pass_on(&head.method, head.uri.path(), &head.headers, body).await;
     };
@@ -139,7 +149,37 @@ async fn answer(State(layer): State<Layer>, request: Request) -> Response {
     }
 }
 
+/// What an account has that has never asked, of the quotas that matter here (Service Quotas, "AWS default quota value").
+const DEFAULTS: [(&str, f64); 3] = [("L-1216C47A", 5.0), ("L-7B6409FD", 40.0), ("L-DF5E4CA3", 5_000.0)];
+
+/// The operation, if it is one of Service Quotas, which moto lacks for these services.
+fn asked_of_quotas(headers: &HeaderMap) -> Option<String> {
+    let target = headers.get("x-amz-target")?.to_str().ok()?;
+    Some(target.strip_prefix("ServiceQuotasV20190624.")?.to_owned())
+}
+
 impl Layer {
+    fn quota(&self, operation: &str, body: &[u8]) -> Response {
+        let asked: serde_json::Value = serde_json::from_slice(body).unwrap();
+        let code = asked["QuotaCode"].as_str().unwrap();
+        let mut book = self.book.lock().unwrap();
+        *book.counts.entry(operation.to_owned()).or_default() += 1;
+        let value = match operation {
+            // As AWS answers for an account whose quota nobody ever touched, for some services.
+            "GetServiceQuota" => book.quotas.get(code).copied(),
+            "GetAWSDefaultServiceQuota" => DEFAULTS.iter().find(|(known, _)| *known == code).map(|(_, value)| *value),
+            other => panic!("{other} is not known here"),
+        };
+        drop(book);
+        let (status, answer) = match value {
+            Some(value) => (StatusCode::OK, serde_json::json!({"Quota": {"QuotaCode": code, "Value": value}})),
+            None => {
+                (StatusCode::BAD_REQUEST, serde_json::json!({"__type": "NoSuchResourceException", "message": code}))
+            }
+        };
+        (status, [("content-type", "application/x-amz-json-1.1")], answer.to_string()).into_response()
+    }
+
     async fn act(
         &self,
         action: &str,

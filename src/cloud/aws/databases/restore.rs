@@ -13,12 +13,11 @@ use super::{Inner, Settling, id_of, identifier_of, lock};
 use crate::cloud::aws::error::{Verb, code, refused, told};
 use crate::cloud::aws::pace::Bucket;
 use crate::cloud::aws::pairs::of_rds;
-use crate::cloud::aws::rules::pages::Pages;
-use crate::cloud::aws::rules::snapshot::{Snapshot, choose};
+use crate::cloud::aws::rules::snapshot::choose;
 use crate::cloud::aws::rules::tags;
+use crate::cloud::aws::survey::survey_snapshots;
 use crate::cloud::{CloudError, DatabaseBirth, ErrorClass};
 use crate::domain::id::DatabaseId;
-use crate::domain::time::Timestamp;
 use crate::seed::name::DatabaseName;
 
 impl Inner {
@@ -41,7 +40,8 @@ impl Inner {
             return self.accept(&what, &found, birth).await;
         }
         let golden = self.golden(&what, &database.seed)?;
-        let snapshots = self.snapshots().await?;
+        self.pace.wait(Bucket::LookAtDatabases).await;
+        let snapshots = survey_snapshots(&self.aws).await?;
         let chosen = choose(&snapshots, golden, &self.settings.install, self.clock.now());
         let snapshot = chosen.map_err(|why| refused(ErrorClass::Denied, &what, why))?;
         let mut pairs = tags::written(owner, &identifier);
@@ -107,34 +107,5 @@ impl Inner {
         }
         self.bring_up(what, found).await?;
         id_of(resource)
-    }
-
-    async fn snapshots(&self) -> Result<Vec<Snapshot>, CloudError> {
-        let what = "DescribeDBSnapshots";
-        let mut pages = Pages::default();
-        while let Some(marker) = pages.wanted() {
-            self.pace.wait(Bucket::LookAtDatabases).await;
-            let request = self.aws.look.rds.describe_db_snapshots().snapshot_type("manual").max_records(100);
-            let page = request.set_marker(marker).send().await.map_err(|error| told(Verb::Read, what, &error))?;
-            let items = page.db_snapshots().iter().filter_map(|one| {
-                Some(Snapshot {
-                    id: one.db_snapshot_identifier()?.to_owned(),
-                    made_at: one.snapshot_create_time().and_then(|time| time.to_millis().ok()).map(Timestamp),
-                    is_available: one.status() == Some("available"),
-                    is_encrypted: one.encrypted() == Some(true),
-                    engine: one.engine().unwrap_or_default().to_owned(),
-                    version: one.engine_version().unwrap_or_default().to_owned(),
-                    tags: of_rds(one.tag_list()),
-                })
-            });
-            pages.add(items, page.marker());
-        }
-        let all = pages.gathered();
-        // What is lacking may be the newest.
-        if all.complete {
-            Ok(all.items)
-        } else {
-            Err(refused(ErrorClass::Retry, what, "the listing did not come to its end"))
-        }
     }
 }

@@ -7,6 +7,7 @@
 pub mod ground;
 pub mod network;
 pub mod pages;
+pub mod quota;
 pub mod snapshot;
 pub mod status;
 pub mod tags;
