@@ -12,6 +12,7 @@ use ed25519_dalek::SigningKey;
 use futures::{Stream, StreamExt as _};
 use http::{Method, StatusCode};
 
+use super::pins;
 use super::protocol::{ASSIGNMENT_PATH, Complaint, END_EVENT, LOGS_PATH, LogLine, LogQuery, STATUS_PATH, STOP_PATH};
 use super::signature::Signed;
 use crate::clock::{Clock as _, SystemClock};
@@ -72,14 +73,7 @@ pub enum AgentError {
 impl AgentClient {
     /// A client that signs with this key.
     pub fn new(key: SigningKey) -> Self {
-        // A TLS back end that cannot be set up shows with the first request.
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(PATIENCE)
-            .build()
-            .unwrap_or_default();
-        Self { key, http }
+        Self { key, http: pins::client(PATIENCE) }
     }
 
     /// How the agent stands.
@@ -145,7 +139,14 @@ impl AgentClient {
     ) -> Result<reqwest::Response, AgentError> {
         let signed = Signed { method: method.as_str(), target, body: &body };
         let headers = signed.headers(&self.key, uid, SystemClock.now());
-        let mut request = self.http.request(method, format!("http://{addr}{target}")).headers(headers);
+        let Ok(address) = addr.parse::<SocketAddr>() else {
+            return Err(AgentError::Garbled {
+                addr: addr.to_owned(),
+                why: "it is not an address with a port".to_owned(),
+            });
+        };
+        let base = pins::base(address, uid);
+        let mut request = self.http.request(method, format!("{base}{target}")).headers(headers);
         if let Some(limit) = limit {
             request = request.timeout(limit);
         }

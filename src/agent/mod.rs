@@ -18,6 +18,7 @@ pub mod health;
 pub mod logs;
 pub mod options;
 mod outlet;
+pub mod pins;
 pub mod ports;
 pub mod process;
 pub mod protocol;
@@ -29,6 +30,7 @@ pub mod server;
 pub mod signature;
 pub mod stage;
 pub mod supervisor;
+pub mod tls;
 
 use std::collections::HashSet;
 use std::fs;
@@ -60,6 +62,7 @@ use self::removal::remove_tree;
 use self::sandbox::{Sandbox, TooWeak};
 use self::server::Desk;
 use self::signature::Verifier;
+use self::tls::TlsListener;
 
 /// Orders that may wait while one is carried out.
 const WAITING_ORDERS: usize = 16;
@@ -136,7 +139,14 @@ pub async fn run(options: AgentOptions) -> Result<(), AgentFailure> {
     };
     let listener = TcpListener::bind(options.listen).await.map_err(cannot("listen"))?;
     announce(&options, &listener).map_err(cannot("write its address"))?;
-    let serving = tokio::spawn(async move { axum::serve(listener, server::router(desk)).await });
+    let (router, loopback) = (server::router(desk), options.listen.ip().is_loopback());
+    let serving = if loopback {
+        tokio::spawn(async move { axum::serve(listener, router).await })
+    } else {
+        // What crosses a network is encrypted: assignments hold an environment's secrets.
+        let listener = TlsListener::begin(listener, &options.dir).map_err(cannot("take encrypted connections"))?;
+        tokio::spawn(async move { axum::serve(listener, router).await })
+    };
     let workshop = Arc::new(Workshop { options, sandbox, git, ports, logs, board });
     let conducting = tokio::spawn(Conductor::new(workshop).conduct(inbox));
     let burying = tokio::spawn(bury());

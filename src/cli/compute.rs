@@ -70,7 +70,8 @@ pub async fn build(
             let (placements, slots) = (Placements::default(), Vec::new());
             Ok(Built { machines: machines.clone(), confining: Some(machines), databases: None, placements, slots })
         }
-        Compute::Ec2(compute) => ec2(server, compute, secret, clock).await,
+        // Boxed: calls of the SDKs are large.
+        Compute::Ec2(compute) => Box::pin(ec2(server, compute, secret, clock)).await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The agent as a process of its own, with real git, real bubblewrap and real services.
 
+mod encrypted;
 mod failures;
 mod isolation;
 mod machines;

@@ -71,10 +71,11 @@ impl Connection {
         let Roles::Separate { account, install } = roles else { return Self::with(own) };
         let region = own.region().map(ToString::to_string).unwrap_or_default();
         let role = |name: &str| format!("arn:{}:iam::{account}:role/kagero-{install}-{name}", partition(&region));
+        // Boxed: what the SDK does to take a role on is large.
         let (look, make, remove) = tokio::join!(
-            taking_on(own, role("reader")),
-            taking_on(own, role("provisioner")),
-            taking_on(own, role("reaper"))
+            Box::pin(taking_on(own, role("reader"))),
+            Box::pin(taking_on(own, role("provisioner"))),
+            Box::pin(taking_on(own, role("reaper")))
         );
         let (look, make, remove) = (Clients::with(&look), Clients::with(&make), Clients::with(&remove));
         Self { region, look, make, remove }

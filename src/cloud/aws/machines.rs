@@ -67,7 +67,7 @@ impl Ec2Machines {
 }
 
 impl Ec2Machines {
-    /// Asks whether a machine could be launched, and launches none ("DryRun").
+    /// Asks whether a machine could be launched, and launches none (`DryRun`).
     pub async fn rehearse(&self, birth: &MachineBirth<'_>) -> Result<(), CloudError> {
         let Inner { aws, settings, network, .. } = self.inner.as_ref();
         let what = "launch a machine (DryRun)";

@@ -21,7 +21,7 @@ use crate::domain::id::InstallId;
 /// Items of a page.
 const PAGE: i32 = 500;
 
-/// Instance types that can be asked for at once ("DescribeInstanceTypes").
+/// Instance types that can be asked for at once (`DescribeInstanceTypes`).
 const TYPES: usize = 100;
 
 /// The quotas that environments of an installation take some of.

@@ -129,7 +129,7 @@ impl Region {
     fn stop(&mut self, id: &str) -> Result<(), CloudError> {
         let what = "StopInstances";
         let now = self.now();
-        let down_at = now.plus(self.chance.between(Duration::from_secs(10), Duration::from_secs(60)));
+        let down_at = now.plus(self.chance.between(Duration::from_secs(10), Duration::from_mins(1)));
         let Some(machine) = self.machines.get_mut(id) else { return Ok(()) };
         if let Some(decoy) = machine.decoy {
             self.breaches.push(format!("{what} of {}, which is a decoy ({decoy:?})", machine.name));

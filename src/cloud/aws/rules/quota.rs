@@ -74,7 +74,7 @@ pub fn tightest(quotas: &[Quota]) -> Option<(u32, Quota)> {
 /// Whether an instance type counts as standard ("Amazon EC2 On-Demand instance limits": A, C, D, H, I, M, R, T, Z). High-memory
 /// types (`u-...`), and families such as `inf` and `trn`, have quotas of their own.
 pub fn is_standard(kind: &str) -> bool {
-    let family: String = kind.chars().take_while(|letter| letter.is_ascii_alphabetic()).collect();
+    let family: String = kind.chars().take_while(char::is_ascii_alphabetic).collect();
     let first = family.chars().next().unwrap_or_default();
     "acdhimrtz".contains(first) && !matches!(family.as_str(), "inf" | "trn" | "dl" | "hpc" | "mac")
 }
