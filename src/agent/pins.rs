@@ -1,7 +1,8 @@
 //! The keys of agents: the first one that is seen of a machine is believed, and no other from then on.
 //!
 //! Nobody can vouch for a machine's key ([`super::tls`]); what its address is, the provider says. An address is another
-//! machine's one day, but not the same environment's: so the name that a key goes with is made of both.
+//! machine's one day, and hardly ever the same environment's: so the name that a key goes with is made of both. Where it is the
+//! same one's all the same, the machine is replaced as one whose agent is silent.
 //!
 //! Guarantees: a connection under another key than before fails before anything is sent. Keys are remembered for as long as
 //! this process lives, and while they are used.
@@ -29,18 +30,19 @@ const ZONE: &str = ".agent.invalid";
 /// When so many are remembered, those that nobody has used for a while are forgotten.
 const MANY: usize = 16_384;
 /// The while.
-const UNUSED: Duration = Duration::from_hours(24);
+const UNUSED: Duration = Duration::from_hours(1);
 
 /// Where an agent is asked: on this computer in the clear, elsewhere under a name that its key goes with.
 pub fn base(address: SocketAddr, uid: &EnvUid) -> String {
-    if address.ip().is_loopback() { format!("http://{address}") } else { encrypted(address, uid) }
+    if address.ip().to_canonical().is_loopback() { format!("http://{address}") } else { encrypted(address, uid) }
 }
 
 /// Where an agent is asked under the name that its key goes with.
 pub fn encrypted(address: SocketAddr, uid: &EnvUid) -> String {
     // Framed by letters: an address may begin and end with what becomes a hyphen.
-    let ip = address.ip().to_string().replace(['.', ':'], "-");
-    let kind = if address.is_ipv4() { "v4" } else { "v6" };
+    let ip = address.ip().to_canonical();
+    let kind = if ip.is_ipv4() { "v4" } else { "v6" };
+    let ip = ip.to_string().replace(['.', ':'], "-");
     format!("https://{kind}-{ip}-x.{uid}{ZONE}:{}", address.port())
 }
 
@@ -106,8 +108,12 @@ impl FirstSeen {
             known.retain(|_, (_, seen)| now.saturating_duration_since(*seen) < UNUSED);
         }
         let (first, seen) = known.entry(name.to_owned()).or_insert((digest, now));
-        *seen = now;
-        *first == digest
+        let is_it = *first == digest;
+        // What is refused is not what is remembered.
+        if is_it {
+            *seen = now;
+        }
+        is_it
     }
 }
 
@@ -162,13 +168,15 @@ mod tests {
 
     #[test]
     fn an_address_is_found_in_the_name_that_was_made_of_it() {
-        for text in ["10.64.3.7:7780", "[2001:db8::1]:7780", "[2001:db8::]:1", "[fe80::1:2]:7780"] {
+        for text in
+            ["10.64.3.7:7780", "[2001:db8::1]:7780", "[2001:db8::]:1", "[fe80::1:2]:7780", "[::ffff:10.0.0.1]:7780"]
+        {
             let address: SocketAddr = text.parse().unwrap();
             let base = url::Url::parse(&base(address, &uid())).unwrap();
             assert_eq!((base.scheme(), base.port()), ("https", Some(address.port())), "{text}");
             let name = base.domain().unwrap();
             assert!(ServerName::try_from(name).is_ok(), "{name}");
-            assert_eq!(address_of(name), Some(address.ip()), "{name}");
+            assert_eq!(address_of(name), Some(address.ip().to_canonical()), "{name}");
         }
         for other in [
             "example.com",

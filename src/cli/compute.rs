@@ -207,19 +207,22 @@ pub fn machine_settings(
     }
 }
 
-/// The seeds that are golden snapshots, and which snapshots they allow.
+/// The seeds that are on RDS, and what may be restored.
 #[cfg(feature = "aws")]
 pub fn goldens(server: &Server) -> std::collections::BTreeMap<crate::domain::id::SeedName, crate::cloud::aws::Golden> {
-    use crate::cloud::aws::Golden;
-    use crate::config::server::SeedSource;
+    use crate::cloud::aws::{Golden, Source};
+    use crate::config::server::{RdsSource, SeedSource};
 
     let golden = |source: &SeedSource| match source {
         SeedSource::File(_) => None,
-        SeedSource::Snapshot(snapshot) => Some(Golden {
-            prefix: snapshot.prefix.clone(),
-            max_age: snapshot.max_age,
-            class: snapshot.class.clone(),
-            database: snapshot.database.clone(),
+        SeedSource::Rds(rds) => Some(Golden {
+            source: match &rds.source {
+                RdsSource::Snapshots(prefix) => Source::Snapshots(prefix.clone()),
+                RdsSource::Instance(name) => Source::Instance(name.clone()),
+            },
+            max_age: rds.max_age,
+            class: rds.class.clone(),
+            database: rds.database.clone(),
         }),
     };
     server.seeds.iter().filter_map(|(name, seed)| Some((name.clone(), golden(&seed.source)?))).collect()

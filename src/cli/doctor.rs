@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Exit, print, print_json, table};
 use crate::agent::options::SandboxOptions;
 use crate::agent::sandbox;
-use crate::config::server::{Compute, SandboxRule, Seed, SeedSource};
+use crate::config::server::{Compute, RdsSource, SandboxRule, Seed, SeedSource};
 use crate::config::{RenderStyle, Server, load_server};
 use crate::domain::assignment::SandboxLevel;
 use crate::domain::id::SeedName;
@@ -133,8 +133,14 @@ fn seeds(server: &Server) -> Vec<Finding> {
         let file = match &seed.source {
             SeedSource::File(file) => &file.path,
             // Looked at when a database is restored from it.
-            SeedSource::Snapshot(snapshot) => {
-                return Finding::good("seed", format!("{name}: the newest snapshot {}*", snapshot.prefix));
+            SeedSource::Rds(rds) => {
+                return Finding::good(
+                    "seed",
+                    match &rds.source {
+                        RdsSource::Snapshots(prefix) => format!("{name}: the newest snapshot {prefix}*"),
+                        RdsSource::Instance(instance) => format!("{name}: the newest point in time of {instance}"),
+                    },
+                );
             }
         };
         let path = file.display();

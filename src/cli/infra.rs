@@ -63,10 +63,10 @@ fn outline(server: &Server, arguments: &PlanArguments) -> anyhow::Result<Outline
     };
     let mut classes: Vec<String> = Vec::new();
     for seed in server.seeds.values() {
-        if let SeedSource::Snapshot(snapshot) = &seed.source
-            && !classes.contains(&snapshot.class)
+        if let SeedSource::Rds(rds) = &seed.source
+            && !classes.contains(&rds.class)
         {
-            classes.push(snapshot.class.clone());
+            classes.push(rds.class.clone());
         }
     }
     Ok(Outline {

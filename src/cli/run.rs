@@ -382,7 +382,7 @@ pub fn policy(server: &Server, state_dir: &Path) -> Policy {
 fn goldens(seeds: &BTreeMap<SeedName, Seed>, engine: Engine) -> Vec<Golden> {
     let files = seeds.iter().filter(|(_, seed)| seed.engine == engine).filter_map(|(name, seed)| match &seed.source {
         SeedSource::File(file) => Some((name, file)),
-        SeedSource::Snapshot(_) => None,
+        SeedSource::Rds(_) => None,
     });
     files
         .map(|(name, seed)| Golden {

@@ -156,6 +156,16 @@ pub static SNAPSHOT: TextRule = line(
         })
     },
 );
+/// A golden instance.
+pub static GOLDEN_INSTANCE: TextRule = line(
+    "a golden instance's name, such as kagero-golden-shop",
+    Some("^kagero-golden-[a-z0-9]+(-[a-z0-9]+)*$"),
+    63,
+    |text| {
+        let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        text.strip_prefix("kagero-golden-").is_some_and(|rest| rest.split('-').all(part))
+    },
+);
 /// The class of a database instance.
 pub static DATABASE_CLASS: TextRule =
     line("the class of a database instance such as db.t4g.micro", Some("^db\\.[a-z0-9-]+\\.[a-z0-9-]+$"), 40, |text| {

@@ -140,15 +140,15 @@ pub(super) async fn step(
             tracing::info!(env.key = %lease.key, env.uid = %known.uid, "environment ready");
             Ok(())
         }
-        Step::StopMachine { machine, token } => {
+        Step::StopMachine { machine, intent } => {
             machine.check_age(now)?;
-            world.store.answer(lease, token, &Answer::Stopped(machine.id().to_string())).await?;
+            world.store.record_intent(lease, intent).await?;
             let detail = grounds.entry(json!({"machine": machine.id(), "evidence": evidence(machine)}));
             journaled(world, lease, step, detail, world.machines.stop(machine)).await
         }
-        Step::StopDatabase { database, token } => {
+        Step::StopDatabase { database, intent } => {
             database.check_age(now)?;
-            world.store.answer(lease, token, &Answer::Stopped(database.id().to_string())).await?;
+            world.store.record_intent(lease, intent).await?;
             let detail = grounds.entry(json!({"database": database.id(), "evidence": evidence(database)}));
             journaled(world, lease, step, detail, world.databases.stop(database)).await
         }

@@ -44,7 +44,7 @@ pub fn interfaces(snapshot: &Snapshot, ledger: Option<&Ledger>) -> Seen<usize> {
 pub fn occupied(snapshot: &Snapshot) -> Seen<BTreeSet<SlotId>> {
     match &snapshot.occupancy {
         Err(error) => Seen::Unknown(Doubt::ReadFailed(error.to_string())),
-        Ok(occupancy) => match occupancy.slots() {
+        Ok(occupancy) => match occupancy.slots(snapshot.at) {
             None => Seen::Unknown(Doubt::Partial),
             Some(slots) if slots.is_empty() => Seen::Absent,
             Some(slots) => Seen::Present(slots),

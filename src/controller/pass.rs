@@ -148,6 +148,10 @@ async fn act(
                 hold(&mut held, wait);
                 continue;
             }
+            // It becomes free by others' leaving, which is seen then; or by a person.
+            Ok(Err(StepError::Store(StoreError::NoSlot { .. }))) => {
+                return Ok(Outcome::Again(world.policy.load().pace.idle));
+            }
             // The freeze is noted; the next decision waits for its end.
             Ok(Err(StepError::Braked(_))) => return Ok(Outcome::Again(world.policy.load().pace.busy)),
             Ok(Err(source)) if replicas::was_overtaken(world, memory, lease.key, &source).await? => {

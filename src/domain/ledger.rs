@@ -127,8 +127,8 @@ pub enum Answer {
     NoRoom(String),
     /// It was there, and was taken away on purpose: no failure.
     Retired,
-    /// It is there under that id, and was stopped on purpose, or is about to be: no failure. It is started when it is
-    /// wanted again.
+    /// It is there under that id, and was stopped on purpose, or is about to be, when it was last asked for: no failure. It
+    /// is started when it is wanted again.
     Stopped(String),
 }
 

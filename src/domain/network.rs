@@ -99,9 +99,10 @@ impl Occupancy {
         }
     }
 
-    /// Slots in which something stands, or stood less than [`VACANCY`] before the last read; `None` before the first one.
-    pub fn slots(&self) -> Option<BTreeSet<SlotId>> {
-        let last = self.reads.back()?;
+    /// Slots in which something stands, or stood less than [`VACANCY`] before the last read; `None` where that was longer than
+    /// twice as long ago, or there was none.
+    pub fn slots(&self, now: Timestamp) -> Option<BTreeSet<SlotId>> {
+        let last = self.reads.back().filter(|last| now.since(**last) <= 2 * VACANCY)?;
         let held = self.occupied.iter().filter(|(_, (seen, _))| last.since(*seen) < VACANCY);
         Some(held.map(|(slot, _)| slot.clone()).collect())
     }
@@ -190,14 +191,15 @@ mod tests {
     #[test]
     fn what_stood_in_a_slot_a_moment_ago_still_holds_it() {
         let mut known = Occupancy::default();
-        assert_eq!(known.slots(), None);
+        assert_eq!(known.slots(at(0)), None);
         known.note(at(0), &interfaces(&[1, 2]));
         known.note(at(10), &interfaces(&[2]));
-        assert_eq!(known.slots(), Some(BTreeSet::from([slot(1), slot(2)])));
+        assert_eq!(known.slots(at(10)), Some(BTreeSet::from([slot(1), slot(2)])));
         known.note(at(60), &interfaces(&[]));
-        assert_eq!(known.slots(), Some(BTreeSet::from([slot(2)])));
+        assert_eq!(known.slots(at(60)), Some(BTreeSet::from([slot(2)])));
         known.note(at(70), &interfaces(&[]));
-        assert_eq!(known.slots(), Some(BTreeSet::new()));
+        assert_eq!(known.slots(at(190)), Some(BTreeSet::new()));
+        assert_eq!(known.slots(at(191)), None, "what was seen so long ago is not known");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! validated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use fast_glob::glob_match;
@@ -287,6 +288,19 @@ pub enum Lane {
     Template,
     /// An instance of its own, restored from a golden snapshot.
     Rds,
+    /// An instance of its own, restored to the newest point in time of a golden instance.
+    RdsPitr,
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Template => "template",
+            Self::Rds => "rds",
+            Self::RdsPitr => "rds-pitr",
+        })
+    }
 }
 
 /// Database engines.

@@ -76,15 +76,15 @@ pub enum Step {
     StopMachine {
         /// The machine.
         machine: Owned<MachineId>,
-        /// The intent that it came from.
-        token: Token,
+        /// The intent that it came from, as one that was stopped on purpose: written down before the call.
+        intent: Intent,
     },
     /// Stop a database for as long as nothing is to run. It keeps its data.
     StopDatabase {
         /// The database.
         database: Owned<DatabaseId>,
-        /// The intent that it came from.
-        token: Token,
+        /// The intent that it came from, as one that was stopped on purpose: written down before the call.
+        intent: Intent,
     },
     /// Note that the environment is being taken away; it will not live again in this generation.
     Leave {

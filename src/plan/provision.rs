@@ -18,12 +18,14 @@ use crate::domain::owned::{prove_database, prove_machine};
 use crate::domain::policy::Policy;
 use crate::domain::seen::{Doubt, Seen};
 use crate::domain::step::{Failure, Next, Plan, Step, Waiting};
+use crate::domain::time::Timestamp;
 
 /// Attempts that follow each other within this time count together against the limit, until the last one is as old: what
 /// failed long ago does not condemn what runs today.
 const ATTEMPT_WINDOW: Duration = Duration::from_mins(20);
 
-/// A machine that stops sooner than this after being asked for has not lived: the next try counts.
+/// A machine that stops sooner than this after being asked for, or before it was given a task, has not lived: the next try
+/// counts.
 const LIVED: Duration = Duration::from_mins(1);
 
 /// A machine whose agent cannot be reached this long after the machine was asked for has not come up.
@@ -73,25 +75,27 @@ pub(super) fn sleep(spec: &EnvSpec, seen: &Observed, asked: Option<&Ledger>, pol
         Seen::Unknown(doubt) => draft.waiting.push(Waiting::Knowledge(format!("machines: {doubt}"))),
         Seen::Absent => draft.retire(),
     }
-    draft.stop_database();
+    draft.stop_databases();
     draft.finish()
 }
 
 /// Its row, with a slot in which nothing stands, also nothing that no record knows of.
 fn begin(spec: &EnvSpec, seen: &Observed, policy: &Policy) -> Plan {
-    let free = |occupied: Option<&BTreeSet<SlotId>>| {
-        let all = policy.slots.iter();
-        all.filter(|slot| occupied.is_none_or(|occupied| !occupied.contains(slot))).cloned().collect()
+    let wait = |waiting| act(Vec::new(), vec![waiting], policy);
+    if policy.slots.is_empty() {
+        return act(vec![enroll(spec, Vec::new())], Vec::new(), policy);
+    }
+    let occupied = match &seen.occupied {
+        Seen::Absent => BTreeSet::new(),
+        Seen::Present(occupied) => occupied.clone(),
+        Seen::Unknown(doubt) => return wait(Waiting::Knowledge(format!("network interfaces: {doubt}"))),
     };
-    let slots = match &seen.occupied {
-        Seen::Absent => free(None),
-        Seen::Present(occupied) => free(Some(occupied)),
-        Seen::Unknown(_) if policy.slots.is_empty() => Vec::new(),
-        Seen::Unknown(doubt) => {
-            return act(Vec::new(), vec![Waiting::Knowledge(format!("network interfaces: {doubt}"))], policy);
-        }
-    };
-    act(vec![enroll(spec, slots)], Vec::new(), policy)
+    let free: Vec<SlotId> = policy.slots.iter().filter(|slot| !occupied.contains(slot)).cloned().collect();
+    if free.is_empty() {
+        // None in the step means that there are none.
+        return wait(Waiting::Room("something stands in every slot, also in those that no environment has".to_owned()));
+    }
+    act(vec![enroll(spec, free)], Vec::new(), policy)
 }
 
 fn enroll(spec: &EnvSpec, slots: Vec<SlotId>) -> Step {
@@ -171,41 +175,49 @@ impl<'a> Draft<'a> {
         let Some(asked) = self.ledger.intents_for(&Role::Machine).next_back() else { return };
         match machine.state {
             MachineState::Stopped | MachineState::Stopping => {}
-            _ if self.never_came_up() => self.terminate(machine),
-            // It can be stopped once it is up; on its way down it is not up either.
-            MachineState::Pending => self.waiting.push(Waiting::Stop),
-            MachineState::Running => {
+            MachineState::Running if machine.agent.is_some() => {
                 match prove_machine(machine, claim(self.ledger, self.policy), &self.policy.allow) {
                     Err(refusal) => self.waiting.push(Waiting::Refused(refusal)),
                     Ok(machine) => {
-                        self.steps.push(Step::StopMachine { machine, token: asked.token.clone() });
+                        let intent = self.stopped(asked, machine.id().as_str());
+                        self.steps.push(Step::StopMachine { machine, intent });
                         self.waiting.push(Waiting::Stop);
+                    }
+                }
+            }
+            // It can be stopped once it is up; on its way down it is not up either. It may not get there.
+            MachineState::Running | MachineState::Pending if self.never_came_up() => self.terminate(machine),
+            MachineState::Running | MachineState::Pending => self.waiting.push(Waiting::Stop),
+        }
+    }
+
+    /// Stops all databases that can be. They may have started by themselves: RDS does so after seven days ("Stopping an
+    /// Amazon RDS DB instance temporarily").
+    fn stop_databases(&mut self) {
+        let Some(databases) = self.seen.databases.present() else { return };
+        for database in databases.iter().filter(|found| found.can_stop) {
+            let role = Role::Database(database.name.clone());
+            let Some(asked) = self.ledger.intents_for(&role).next_back() else { continue };
+            match database.state {
+                DatabaseState::Stopped | DatabaseState::Dropping | DatabaseState::Failed(_) => {}
+                DatabaseState::Preparing => self.waiting.push(Waiting::Stop),
+                DatabaseState::Ready => {
+                    match prove_database(database, claim(self.ledger, self.policy), &self.policy.allow) {
+                        Err(refusal) => self.waiting.push(Waiting::Refused(refusal)),
+                        Ok(database) => {
+                            let intent = self.stopped(asked, database.id().as_str());
+                            self.steps.push(Step::StopDatabase { database, intent });
+                            self.waiting.push(Waiting::Stop);
+                        }
                     }
                 }
             }
         }
     }
 
-    /// Stops the database that is wanted, if it can be. It may have started by itself: RDS does so after seven days
-    /// ("Stopping an Amazon RDS DB instance temporarily").
-    fn stop_database(&mut self) {
-        let Some(wanted) = &self.spec.database else { return };
-        let Seen::Present(databases) = &self.seen.databases else { return };
-        let Some(database) = databases.iter().find(|found| found.name == wanted.name && found.can_stop) else { return };
-        let role = Role::Database(wanted.name.clone());
-        let Some(asked) = self.ledger.intents_for(&role).next_back() else { return };
-        match database.state {
-            DatabaseState::Stopped | DatabaseState::Dropping | DatabaseState::Failed(_) => {}
-            DatabaseState::Preparing => self.waiting.push(Waiting::Stop),
-            DatabaseState::Ready => match prove_database(database, claim(self.ledger, self.policy), &self.policy.allow)
-            {
-                Err(refusal) => self.waiting.push(Waiting::Refused(refusal)),
-                Ok(database) => {
-                    self.steps.push(Step::StopDatabase { database, token: asked.token.clone() });
-                    self.waiting.push(Waiting::Stop);
-                }
-            },
-        }
+    /// An intent of what is stopped now.
+    fn stopped(&self, asked: &Intent, id: &str) -> Intent {
+        Intent { asked_at: self.seen.at, answer: Some(Answer::Stopped(id.to_owned())), ..asked.clone() }
     }
 
     /// The machine is gone because nothing was to run.
@@ -251,13 +263,10 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whether the newest machine has had its time and was never given a task. One that was has come up: that its
+    /// Whether the newest machine has had its time, to come up or to go down, and was not given a task since. One that was has come up: that its
     /// address cannot be read now is no ground to take it away.
     fn never_came_up(&self) -> bool {
         let Some(asked) = self.ledger.intents_for(&Role::Machine).next_back() else { return false };
-        if matches!(asked.answer, Some(Answer::Stopped(_))) {
-            return false;
-        }
         let asked_at = asked.asked_at;
         let tasks = self.ledger.intents.iter().filter(|intent| matches!(intent.role, Role::Rollout(_)));
         self.seen.at.since(asked_at) >= BOOT && tasks.map(|intent| intent.asked_at).all(|at| at < asked_at)
@@ -275,7 +284,7 @@ impl<'a> Draft<'a> {
                 self.waiting.push(Waiting::Machine);
                 return;
             }
-            (Some(intent), Some(_)) if self.seen.at.since(intent.asked_at) >= LIVED => intent.attempt,
+            (Some(intent), Some(_)) if self.has_lived(intent.asked_at) => intent.attempt,
             (Some(intent), Some(_)) => intent.attempt + 1,
             // Refused, retired, or accepted and now proven absent: dead. Without an answer it may be asked again.
             (Some(intent), None) => match &intent.answer {
@@ -298,6 +307,13 @@ impl<'a> Draft<'a> {
         let intent = self.intent(Role::Machine, attempt);
         self.steps.push(Step::LaunchMachine { intent, tags: self.tags(), slot: self.ledger.slot.clone() });
         self.waiting.push(Waiting::Machine);
+    }
+
+    /// Whether a machine that was asked for then came up and stayed for a while: one that went down before is not asked to
+    /// come back for ever.
+    fn has_lived(&self, asked_at: Timestamp) -> bool {
+        let tasks = self.ledger.intents.iter().filter(|intent| matches!(intent.role, Role::Rollout(_)));
+        self.seen.at.since(asked_at) >= LIVED && tasks.map(|intent| intent.asked_at).any(|at| at >= asked_at)
     }
 
     /// Whether there was no room anywhere, so lately that it is not asked again yet: after each round of all placements it

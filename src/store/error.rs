@@ -57,6 +57,12 @@ pub enum StoreError {
         /// Who wanted one.
         key: EnvKey,
     },
+    /// Every slot that nothing stands in is some environment's: nothing was written.
+    #[error("environment {key}: every slot is taken, by other environments or by what nobody knows of; it has to wait")]
+    NoSlot {
+        /// Who wanted one.
+        key: EnvKey,
+    },
     /// The store belongs to an installation with another secret.
     #[error(
         "the store goes with the secret of another state_dir: what was made with that one cannot be reached with this \

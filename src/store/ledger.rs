@@ -133,9 +133,14 @@ impl Store {
             if has_room && !slots.is_empty() {
                 slot = free_slot(&mut transaction, slots, doing).await?;
             }
-            if !has_room || (slot.is_none() && !slots.is_empty()) {
+            let error = match (has_room, &slot) {
+                (false, _) => Some(StoreError::NoSeat { key }),
+                (true, None) if !slots.is_empty() => Some(StoreError::NoSlot { key }),
+                (true, _) => None,
+            };
+            if let Some(error) = error {
                 transaction.rollback(doing).await?;
-                return Err(StoreError::NoSeat { key });
+                return Err(error);
             }
         }
         let (standing, standing_at) = standing_columns(ledger.standing);

@@ -130,6 +130,8 @@ table("separate", "reader", "may", {
   "list secrets": on("secretsmanager:ListSecrets", "*"),
   "see the key": on("kms:DescribeKey", key),
   "read quotas": on("servicequotas:ListServiceQuotas", "*"),
+  "read a quota": on("servicequotas:GetServiceQuota", "*"),
+  "read a quota that was never raised": on("servicequotas:GetAWSDefaultServiceQuota", "*"),
 });
 table("separate", "reader", "may not", {
   "launch": launch(),

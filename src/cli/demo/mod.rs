@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::serve::wait_for_signal;
+use super::serve::Signals;
 use super::{Exit, note};
 use stage::Stage;
 
@@ -49,5 +49,6 @@ async fn wait_for_person(stage: &Stage) -> anyhow::Result<()> {
     note("");
     note("  Ctrl-C takes everything away again.");
     note("");
-    Ok(wait_for_signal().await?)
+    Signals::listen()?.told_to_end().await;
+    Ok(())
 }

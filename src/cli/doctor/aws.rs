@@ -15,8 +15,7 @@ use crate::cli::compute::{self, Survey};
 use crate::clock::{Clock as _, SystemClock};
 use crate::cloud::MachineBirth;
 use crate::cloud::aws::rules::quota::Quota;
-use crate::cloud::aws::rules::snapshot::choose;
-use crate::cloud::aws::{Connection, Ec2Machines, Golden, Network, survey_clock, survey_quotas, survey_snapshots};
+use crate::cloud::aws::{Connection, Ec2Machines, Golden, Network, survey_clock, survey_golden, survey_quotas};
 use crate::config::Server;
 use crate::config::server::{Compute, Ec2Compute};
 use crate::domain::id::{EnvKey, EnvUid, Generation, PrNumber, RepoId, SeedName};
@@ -86,24 +85,17 @@ fn places(server: &Server, network: &Network) -> Vec<Finding> {
 }
 
 async fn seeds(server: &Server, aws: &Connection, goldens: &BTreeMap<SeedName, Golden>) -> Vec<Finding> {
-    if goldens.is_empty() {
-        return Vec::new();
+    let (now, mut findings) = (SystemClock.now(), Vec::new());
+    for (name, golden) in goldens {
+        findings.push(match survey_golden(aws, golden, &server.install, now).await {
+            Ok(found) => {
+                let age = found.data_of.map_or(0, |data_of| now.since(data_of).as_secs() / 3600);
+                Finding::good("golden", format!("{name}: {}, whose data is {age} hours old", found.id))
+            }
+            Err(error) => Finding::bad("golden", format!("{name}: {}", error.why), "see docs/aws.md"),
+        });
     }
-    let snapshots = match survey_snapshots(aws).await {
-        Ok(snapshots) => snapshots,
-        Err(error) => return vec![Finding::bad("golden", error.to_string(), "see the cause")],
-    };
-    let now = SystemClock.now();
-    let judge = |(name, golden): (&SeedName, &Golden)| match choose(&snapshots, golden, &server.install, now) {
-        Ok(chosen) => {
-            let age = chosen.made_at.map_or(0, |made_at| now.since(made_at).as_secs() / 3600);
-            Finding::good("golden", format!("{name}: {} is {age} hours old", chosen.id))
-        }
-        Err(why) => {
-            Finding::bad("golden", format!("{name}: {why}"), "infra/deploy golden, and wait for its first night")
-        }
-    };
-    goldens.iter().map(judge).collect()
+    findings
 }
 
 async fn quotas(server: &Server, aws: &Connection, network: &Network, with_databases: bool) -> Vec<Finding> {

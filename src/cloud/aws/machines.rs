@@ -135,7 +135,8 @@ impl Inner {
             Ok(_) => Ok(()),
             // On its way up already.
             Err(error)
-                if code(&error) == Some("IncorrectInstanceState") && life(instance) == Some(MachineState::Pending) =>
+                if code(&error) == Some("IncorrectInstanceState")
+                    && instance.state().and_then(|state| state.name()) == Some(&InstanceStateName::Pending) =>
             {
                 Ok(())
             }

@@ -22,6 +22,6 @@ pub use databases::{RdsDatabases, RdsSettings};
 pub use launch::{AgentSource, MachineSettings};
 pub use machines::{AGENT_PORT, Ec2Machines};
 pub use quotas::survey_quotas;
+pub use rules::golden::{Golden, Source};
 pub use rules::network::{Lack, Network};
-pub use rules::snapshot::Golden;
-pub use survey::{Wanted, survey_clock, survey_ground, survey_network, survey_snapshots};
+pub use survey::{Wanted, survey_clock, survey_golden, survey_ground, survey_network};

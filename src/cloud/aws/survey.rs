@@ -14,11 +14,12 @@ use aws_sdk_sts::primitives::{DateTime, DateTimeFormat as Format};
 use super::connection::Connection;
 use super::error::{Verb, code, refused, told};
 use super::pairs::{of_ec2, of_rds};
+use super::rules::golden::{Golden, Snapshot, Source, Standing, choose, may_restore};
 use super::rules::ground::{Facts, Resident};
 use super::rules::network::{Found, Group, Image, Subnet};
 use super::rules::pages::{Gathered, Pages};
-use super::rules::snapshot::Snapshot;
 use crate::cloud::{CloudError, ErrorClass};
+use crate::domain::id::InstallId;
 use crate::domain::network::Placement;
 use crate::domain::time::Timestamp;
 
@@ -204,8 +205,64 @@ async fn offered(aws: &Connection, kinds: &[String]) -> Result<Vec<Placement>, C
     whole(what, pages.gathered())
 }
 
+/// What a database may be restored from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoldenFound {
+    /// Its name.
+    pub id: String,
+    /// `postgres` and the like.
+    pub engine: String,
+    /// The engine's version.
+    pub version: String,
+    /// When its data was so.
+    pub data_of: Option<Timestamp>,
+}
+
+/// What may be restored for a seed, now, or why nothing may.
+pub async fn survey_golden(
+    aws: &Connection,
+    golden: &Golden,
+    install: &InstallId,
+    now: Timestamp,
+) -> Result<GoldenFound, CloudError> {
+    let denied = |why: String| refused(ErrorClass::Denied, "look for golden data", why);
+    match &golden.source {
+        Source::Snapshots(prefix) => {
+            let all = snapshots(aws).await?;
+            let Snapshot { id, engine, version, made_at, .. } =
+                choose(&all, prefix, golden, install, now).map_err(denied)?.clone();
+            Ok(GoldenFound { id, engine, version, data_of: made_at })
+        }
+        Source::Instance(name) => {
+            let missing =
+                || denied(format!("there is no instance {name}: correct seeds.<name>.instance in kagero.toml"));
+            let standing = standing(aws, name).await?.ok_or_else(missing)?;
+            may_restore(&standing, golden, install, now).map_err(denied)?;
+            let Standing { id, engine, version, until, .. } = standing;
+            Ok(GoldenFound { id, engine, version, data_of: until })
+        }
+    }
+}
+
+/// The instance of that name.
+async fn standing(aws: &Connection, name: &str) -> Result<Option<Standing>, CloudError> {
+    let found = match aws.look.rds.describe_db_instances().db_instance_identifier(name).send().await {
+        Ok(found) => found,
+        Err(error) if code(&error).is_some_and(|code| code.starts_with("DBInstanceNotFound")) => return Ok(None),
+        Err(error) => return Err(told(Verb::Read, format!("look at {name}"), &error)),
+    };
+    Ok(found.db_instances().iter().find(|one| one.db_instance_identifier() == Some(name)).map(|one| Standing {
+        id: name.to_owned(),
+        until: one.latest_restorable_time().and_then(|time| time.to_millis().ok()).map(Timestamp),
+        is_encrypted: one.storage_encrypted() == Some(true),
+        engine: one.engine().unwrap_or_default().to_owned(),
+        version: one.engine_version().unwrap_or_default().to_owned(),
+        tags: of_rds(one.tag_list()),
+    }))
+}
+
 /// The snapshots that people and golden.yaml have made.
-pub async fn survey_snapshots(aws: &Connection) -> Result<Vec<Snapshot>, CloudError> {
+async fn snapshots(aws: &Connection) -> Result<Vec<Snapshot>, CloudError> {
     let what = "DescribeDBSnapshots";
     let mut pages = Pages::default();
     while let Some(marker) = pages.wanted() {

@@ -174,6 +174,7 @@ fn database(view: View<'_>) -> Option<Option<DatabaseConfig>> {
             "auto" => Lane::Auto,
             "template" => Lane::Template,
             "rds" => Lane::Rds,
+            "rds-pitr" => Lane::RdsPitr,
             _ => return None,
         },
         seed: SeedName::parse(view.text("seed")?.text).ok()?,

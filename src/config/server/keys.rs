@@ -325,7 +325,7 @@ pub(super) static SEED: Table = Table {
         optional(
             "path",
             Shape::Text(&rules::PATH),
-            "a snapshot",
+            "on RDS",
             "The dump or database file. Databases are cloned from it on a shared server (lane `template`).",
         ),
         default(
@@ -347,22 +347,23 @@ pub(super) static SEED: Table = Table {
             "What the names of golden snapshots on RDS begin with, in place of `path`. Each environment gets an instance of its own, restored from the newest that infra/golden.yaml has masked and verified (lane `rds`).",
         ),
         optional(
+            "instance",
+            Shape::Text(&rules::GOLDEN_INSTANCE),
+            "a file",
+            "A golden instance on RDS that stands and is backed up, in place of `path`: masked, verified and tagged as snapshots are. Each environment gets an instance of its own, restored to the newest point in time of it (lane `rds-pitr`).",
+        ),
+        optional(
             "database",
             Shape::Text(&rules::IDENTIFIER),
             "not used",
-            "The database in the snapshot that applications use; needed with `snapshot`.",
+            "The database that applications use; needed with `snapshot` and `instance`.",
         ),
-        optional(
-            "class",
-            Shape::Text(&rules::DATABASE_CLASS),
-            "db.t4g.micro",
-            "What instances restored from the snapshot run as.",
-        ),
+        optional("class", Shape::Text(&rules::DATABASE_CLASS), "db.t4g.micro", "What restored instances run as."),
         optional(
             "max_age",
             lasting(Duration::from_hours(1), Duration::from_hours(24 * 365)),
             "14d",
-            "The oldest snapshot that may be used.",
+            "The oldest data that may be used: a snapshot's, or the newest point in time of an instance.",
         ),
     ],
     later: &["masks", "verify"],

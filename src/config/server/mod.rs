@@ -249,8 +249,8 @@ pub struct Seed {
 pub enum SeedSource {
     /// In a file.
     File(SeedFile),
-    /// In snapshots on RDS.
-    Snapshot(SeedSnapshot),
+    /// On RDS.
+    Rds(SeedRds),
 }
 
 /// Golden data in a file.
@@ -264,17 +264,36 @@ pub struct SeedFile {
     pub extensions: Vec<String>,
 }
 
-/// Golden data in snapshots on RDS.
+/// Golden data on RDS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeedSnapshot {
-    /// What their names begin with.
-    pub prefix: String,
-    /// The database in them.
+pub struct SeedRds {
+    /// What instances are restored from.
+    pub source: RdsSource,
+    /// The database in it.
     pub database: String,
     /// What instances run as.
     pub class: String,
-    /// The oldest that may be used.
+    /// The oldest data that may be used.
     pub max_age: std::time::Duration,
+}
+
+impl SeedRds {
+    /// The lane that databases are made in.
+    pub fn lane(&self) -> Lane {
+        match self.source {
+            RdsSource::Snapshots(_) => Lane::Rds,
+            RdsSource::Instance(_) => Lane::RdsPitr,
+        }
+    }
+}
+
+/// What instances on RDS are restored from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RdsSource {
+    /// The newest of the snapshots whose names begin so.
+    Snapshots(String),
+    /// The newest point in time of the instance of that name.
+    Instance(String),
 }
 
 /// How instances on RDS are made.
@@ -351,14 +370,16 @@ impl Server {
                     engine_name(database.engine)
                 )),
                 Some(seed) => match (&seed.source, database.lane) {
-                    (SeedSource::File(_), Lane::Rds) => lacking.push(format!(
-                        "the seed `{name}` is a file, and `database.lane` is rds: use `lane: auto`, or ask the operator for a seed \
-                         that is a snapshot"
+                    (SeedSource::File(_), Lane::Rds | Lane::RdsPitr) => lacking.push(format!(
+                        "the seed `{name}` is a file, and `database.lane` is {}: use `lane: auto`, or ask the operator for a \
+                         seed on RDS",
+                        database.lane
                     )),
-                    (SeedSource::Snapshot(_), Lane::Template) => lacking.push(format!(
-                        "the seed `{name}` is a snapshot on RDS, and `database.lane` is template: use `lane: auto`"
+                    (SeedSource::Rds(rds), lane) if lane != Lane::Auto && lane != rds.lane() => lacking.push(format!(
+                        "the seed `{name}` is on RDS and made by the lane {}, and `database.lane` is {lane}: use `lane: auto`",
+                        rds.lane()
                     )),
-                    (SeedSource::File(_), Lane::Auto | Lane::Template) | (SeedSource::Snapshot(_), Lane::Auto | Lane::Rds) => {}
+                    (SeedSource::File(_), Lane::Auto | Lane::Template) | (SeedSource::Rds(_), _) => {}
                 },
             }
         }

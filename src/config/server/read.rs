@@ -19,8 +19,8 @@ use crate::domain::server_address::ServerAddress;
 
 use super::keys::{self, SERVER};
 use super::{
-    Compute, Ec2Compute, Front, Gateway, GitHub, Listen, LocalCompute, Postgres, PostgresServer, Rds, SandboxRule,
-    Seed, SeedFile, SeedFormat, SeedSnapshot, SeedSource, Server, Store, Sweep, SweepMode,
+    Compute, Ec2Compute, Front, Gateway, GitHub, Listen, LocalCompute, Postgres, PostgresServer, Rds, RdsSource,
+    SandboxRule, Seed, SeedFile, SeedFormat, SeedRds, SeedSource, Server, Store, Sweep, SweepMode,
 };
 
 /// What instances restored from a snapshot run as, where the operator names nothing.
@@ -270,46 +270,44 @@ impl Reader<'_> {
         let mut refuse = |key: &str, message: String, help: &str| {
             self.problems.push(Problem::new(seed.span(key), message, "").help(help));
         };
-        let misplaced: &[&str] = match (seed.written("path"), seed.written("snapshot")) {
-            (None, None) => {
-                refuse(
-                    "engine",
-                    format!("`seeds.{name}` has no data"),
-                    "add `path`, or `snapshot` for a golden snapshot on RDS",
-                );
+        let places: Vec<&str> =
+            ["path", "snapshot", "instance"].into_iter().filter(|key| seed.written(key).is_some()).collect();
+        let place = match places[..] {
+            [place] => place,
+            [] => {
+                let help = "add `path`, or `snapshot` or `instance` for golden data on RDS";
+                refuse("engine", format!("`seeds.{name}` has no data"), help);
                 return None;
             }
-            (Some(_), Some(_)) => {
-                refuse("snapshot", format!("`seeds.{name}` has a path and a snapshot"), "remove one of the two");
+            [first, second, ..] => {
+                let message = format!("`seeds.{name}` has both `{first}` and `{second}`");
+                refuse(second, message, "remove one of the two");
                 return None;
             }
-            (Some(_), None) => &["database", "class", "max_age"],
-            (None, Some(_)) => &["format", "extensions"],
         };
+        let misplaced: &[&str] =
+            if place == "path" { &["database", "class", "max_age"] } else { &["format", "extensions"] };
         for key in misplaced.iter().filter(|key| seed.written(key).is_some()) {
             refuse(key, format!("`seeds.{name}.{key}` has no meaning here"), "remove it");
         }
-        if seed.written("path").is_some() {
+        if place == "path" {
             return self.seed_file(name, seed, engine?).map(SeedSource::File);
         }
         if !on_aws {
             let help = "instances on RDS are reached from machines on EC2: set `compute.kind = \"ec2\"`, or use a dump";
-            refuse("snapshot", format!("`seeds.{name}.snapshot` needs machines on EC2"), help);
+            refuse(place, format!("`seeds.{name}.{place}` needs machines on EC2"), help);
         }
         if engine == Some(Engine::Sqlite) {
-            refuse(
-                "engine",
-                format!("`seeds.{name}` is a snapshot on RDS, which has no sqlite"),
-                "use engine postgres",
-            );
+            refuse("engine", format!("`seeds.{name}` is on RDS, which has no sqlite"), "use engine postgres");
         }
         let Some(database) = seed.text("database") else {
-            let message = format!("`seeds.{name}.snapshot` is there without `database`");
-            refuse("snapshot", message, "name the database in the snapshot that applications use");
+            let message = format!("`seeds.{name}.{place}` is there without `database`");
+            refuse(place, message, "name the database in it that applications use");
             return None;
         };
-        Some(SeedSource::Snapshot(SeedSnapshot {
-            prefix: seed.text("snapshot")?.text.to_owned(),
+        let named = seed.text(place)?.text.to_owned();
+        Some(SeedSource::Rds(SeedRds {
+            source: if place == "snapshot" { RdsSource::Snapshots(named) } else { RdsSource::Instance(named) },
             database: database.text.to_owned(),
             class: seed.text("class").map_or(DATABASE_CLASS, |class| class.text).to_owned(),
             max_age: if seed.written("max_age").is_some() { seed.lasting("max_age")? } else { SNAPSHOT_AGE },

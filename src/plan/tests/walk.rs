@@ -288,6 +288,9 @@ fn a_slot_is_not_given_out_while_something_stands_in_it() {
     world.occupied = Seen::Unknown(Doubt::NotRead);
     assert_eq!(offered(&world), None, "what stands there is not known");
     assert!(matches!(&world.plan().waiting[..], [Waiting::Knowledge(_)]));
+    world.occupied = Seen::Present(world.policy.slots.iter().cloned().collect());
+    assert_eq!(offered(&world), None, "none would mean that there are none");
+    assert!(matches!(&world.plan().waiting[..], [Waiting::Room(_)]));
     world.policy.slots.clear();
     assert_eq!(offered(&world).unwrap(), [] as [&str; 0], "where there are none, none is needed");
 }
@@ -305,6 +308,71 @@ fn what_starts_by_itself_while_nothing_is_to_run_is_stopped_again() {
     world.databases[0].state = DatabaseState::Ready;
     world.settle();
     assert_eq!(world.done[before..], ["stop-database"]);
+}
+
+#[test]
+fn what_hangs_on_its_way_down_is_given_up() {
+    let mut world = World::new();
+    world.settle();
+    world.pull.draft = true;
+    world.settle();
+    let hangs = world.machines[0].id.clone();
+    world.machines[0].state = MachineState::Pending;
+    world.now = Timestamp(world.now.0 + 9 * 60_000);
+    assert!(world.plan().steps.is_empty());
+    world.now = Timestamp(world.now.0 + 2 * 60_000);
+    for draft in [true, false] {
+        world.pull.draft = draft;
+        let plan = world.plan();
+        let given_up = |step: &Step| matches!(step, Step::Terminate(owned) if *owned.id() == hangs);
+        assert!(plan.steps.iter().any(given_up), "draft {draft}: {plan:?}");
+    }
+}
+
+#[test]
+fn a_machine_that_goes_down_whenever_it_comes_up_is_replaced() {
+    let mut world = World::new();
+    world.settle();
+    let first = world.machines[0].id.clone();
+    world.pull.draft = true;
+    world.settle();
+    world.pull.draft = false;
+    for step in world.plan().steps {
+        world.act(&step);
+    }
+    // It was started, and is down again before it could be given a task.
+    world.machines[0].state = MachineState::Stopped;
+    world.now = Timestamp(world.now.0 + 6 * 60_000);
+    world.settle();
+    assert_ne!(world.machines.iter().find(|machine| machine.state == MachineState::Running).unwrap().id, first);
+}
+
+#[test]
+fn every_database_is_stopped_also_one_that_is_not_wanted_any_more() {
+    let mut world = World::new();
+    world.settle();
+    let former = world.databases[0].clone();
+    let mut later = former.clone();
+    later.name = format!("{}_later", former.name);
+    later.id = crate::domain::id::DatabaseId::parse(later.name.clone()).unwrap();
+    world.own(&later);
+    world.databases.push(later);
+    world.pull.draft = true;
+    let stops = world.plan().steps.iter().filter(|step| step.kind() == "stop-database").count();
+    assert_eq!(stops, 2, "{:?}", world.plan());
+}
+
+#[test]
+fn a_machine_that_waits_for_its_database_is_stopped_and_not_given_up() {
+    let mut world = World::new();
+    world.settle();
+    let row = world.ledger.as_mut().unwrap();
+    row.intents.retain(|intent| !matches!(intent.role, Role::Rollout(_)));
+    world.now = Timestamp(world.now.0 + 12 * 60_000);
+    world.pull.draft = true;
+    let plan = world.plan();
+    assert!(plan.steps.iter().any(|step| step.kind() == "stop-machine"), "{plan:?}");
+    assert!(!plan.steps.iter().any(|step| step.kind() == "terminate"), "{plan:?}");
 }
 
 #[test]

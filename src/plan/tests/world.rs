@@ -8,7 +8,7 @@ use crate::domain::assignment::{
 };
 use crate::domain::desired::Desired;
 use crate::domain::id::{DatabaseId, Generation, MachineId, SlotId};
-use crate::domain::ledger::{Answer, Ledger, Proof, Standing, Token};
+use crate::domain::ledger::{Answer, Intent, Ledger, Proof, Role, Standing, Token};
 use crate::domain::observed::{Database, DatabaseState, Location, Machine, MachineState, Observed, Tags};
 use crate::domain::policy::{Policy, RepoConfig};
 use crate::domain::pull::{Pins, PullFacts, PullState};
@@ -115,9 +115,19 @@ impl World {
         self.ledger.as_mut().expect("acted before enrolling")
     }
 
-    fn stopped(&mut self, token: &Token, id: &str) {
+    /// Notes that a database was asked for.
+    pub fn own(&mut self, database: &Database) {
+        let role = Role::Database(database.name.clone());
+        let (uid, generation) = (self.row().uid.clone(), self.row().generation);
+        let token = Token::derive(&uid, generation, &role, 1, None);
+        let answer = Some(Answer::Accepted(database.id.to_string()));
+        let asked_at = self.now;
+        self.row().intents.push(Intent { role, attempt: 1, placement: None, token, asked_at, answer });
+    }
+
+    fn rewrite(&mut self, intent: &Intent) {
         let intents = &mut self.row().intents;
-        intents.iter_mut().find(|intent| intent.token == *token).unwrap().answer = Some(Answer::Stopped(id.to_owned()));
+        *intents.iter_mut().find(|known| known.token == intent.token).unwrap() = intent.clone();
     }
 
     pub fn act(&mut self, step: &Step) {
@@ -165,13 +175,13 @@ impl World {
                     read_at: self.now,
                 });
             }
-            Step::StopMachine { machine, token } => {
-                self.stopped(token, machine.id().as_str());
+            Step::StopMachine { intent, .. } => {
+                self.rewrite(intent);
                 self.machines.iter_mut().for_each(|one| one.state = MachineState::Stopped);
                 self.agent = None;
             }
-            Step::StopDatabase { database, token } => {
-                self.stopped(token, database.id().as_str());
+            Step::StopDatabase { intent, .. } => {
+                self.rewrite(intent);
                 self.databases.iter_mut().for_each(|one| one.state = DatabaseState::Stopped);
             }
             Step::Retire { token } => {
@@ -239,7 +249,7 @@ impl World {
         }
     }
 
-    fn record(&mut self, intent: &crate::domain::ledger::Intent, id: &str) {
+    fn record(&mut self, intent: &Intent, id: &str) {
         let mut intent = intent.clone();
         intent.answer = Some(Answer::Accepted(id.to_owned()));
         let row = self.row();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_sdk_rds::types::{DbInstance, Tag};
 use kagero::clock::SystemClock;
-use kagero::cloud::aws::{Golden, RdsDatabases, RdsSettings};
+use kagero::cloud::aws::{Golden, RdsDatabases, RdsSettings, Source};
 use kagero::cloud::{CloudError, DatabaseBirth, Databases as _, ErrorClass};
 use kagero::domain::desired::DatabaseSpec;
 use kagero::domain::id::{DatabaseId, Generation, SeedName, SlotId};
@@ -30,8 +30,8 @@ const SNAPSHOT: &str = "kagero-golden-shop-20261101";
 const ADMIN: &str = "accounting";
 
 /// RDS with a golden snapshot; behind its endpoints a server that was restored from it.
-struct Rds {
-    staging: Staging,
+pub(super) struct Rds {
+    pub(super) staging: Staging,
     raw: aws_sdk_rds::Client,
     secrets: aws_sdk_secretsmanager::Client,
     server: Postgres,
@@ -42,7 +42,7 @@ fn tag(key: &str, value: &str) -> Tag {
 }
 
 impl Rds {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let staging = Staging::start().await;
         let by_hand = settings(&staging.moto.url).await;
         let raw = aws_sdk_rds::Client::new(&by_hand);
@@ -78,9 +78,13 @@ impl Rds {
         Self { staging, raw, secrets, server }
     }
 
-    async fn lane(&self) -> RdsDatabases {
+    pub(super) async fn lane(&self) -> RdsDatabases {
+        self.lane_from(Source::Snapshots("kagero-golden-shop-".to_owned())).await
+    }
+
+    async fn lane_from(&self, source: Source) -> RdsDatabases {
         let golden = Golden {
-            prefix: "kagero-golden-shop-".to_owned(),
+            source,
             max_age: Duration::from_hours(24 * 14),
             class: "db.t4g.micro".to_owned(),
             database: "shop".to_owned(),
@@ -97,6 +101,14 @@ impl Rds {
             page: 20,
         };
         RdsDatabases::new(self.staging.aws.clone(), settings, self.staging.network().await, Arc::new(SystemClock))
+    }
+
+    pub(super) fn allowed(&self) -> AllowList {
+        AllowList {
+            accounts: vec![ACCOUNT.to_owned()],
+            regions: vec![REGION.to_owned()],
+            networks: vec![self.staging.vpc.clone()],
+        }
     }
 
     async fn instance(&self, name: &str) -> Option<DbInstance> {
@@ -172,20 +184,20 @@ async fn restored() -> Postgres {
     server
 }
 
-struct Asked {
-    tags: Tags,
-    spec: DatabaseSpec,
-    slot: SlotId,
+pub(super) struct Asked {
+    pub(super) tags: Tags,
+    pub(super) spec: DatabaseSpec,
+    pub(super) slot: SlotId,
 }
 
 impl Asked {
-    async fn of(pr: u64, rds: &Rds) -> Self {
+    pub(super) async fn of(pr: u64, rds: &Rds) -> Self {
         let Wish { tags, slot, .. } = Wish::of(pr, &rds.staging.network().await);
         let name = format!("kagero_dev_{}_g1", tags.uid);
         Self { tags, slot, spec: DatabaseSpec { name, engine: Engine::Postgres, seed: seed() } }
     }
 
-    fn birth(&self) -> DatabaseBirth<'_> {
+    pub(super) fn birth(&self) -> DatabaseBirth<'_> {
         DatabaseBirth { tags: &self.tags, database: &self.spec, slot: Some(&self.slot) }
     }
 }
@@ -208,7 +220,7 @@ async fn ready(rds: &Rds, lane: &RdsDatabases, asked: &Asked) -> Database {
 }
 
 /// What is done as soon as our share of the account's limit on calls allows.
-async fn in_turn<T: std::fmt::Debug>(call: impl AsyncFn() -> Result<T, CloudError>) -> T {
+pub(super) async fn in_turn<T: std::fmt::Debug>(call: impl AsyncFn() -> Result<T, CloudError>) -> T {
     eventually("its turn", PATIENCE, async || match call().await {
         Err(error) if matches!(error.class, ErrorClass::SlowDown(_)) => Err(error.to_string()),
         done => Ok(done.unwrap()),
@@ -216,30 +228,16 @@ async fn in_turn<T: std::fmt::Debug>(call: impl AsyncFn() -> Result<T, CloudErro
     .await
 }
 
-fn prove(rds: &Rds, database: &Database) -> Owned<DatabaseId> {
+pub(super) fn prove(rds: &Rds, database: &Database) -> Owned<DatabaseId> {
     let tags = database.tags.clone().unwrap();
     let install = install();
     let claim = Claim { install: &install, uid: &tags.uid, generation: Generation::FIRST };
-    let allow = AllowList {
-        accounts: vec![ACCOUNT.to_owned()],
-        regions: vec![REGION.to_owned()],
-        networks: vec![rds.staging.vpc.clone()],
-    };
-    prove_database(database, claim, &allow).unwrap()
+    prove_database(database, claim, &rds.allowed()).unwrap()
 }
 
-#[tokio::test]
-async fn a_database_is_restored_without_anything_of_its_source_and_goes_without_a_rest() {
-    let rds = Rds::start().await;
-    let (lane, asked) = (rds.lane().await, Asked::of(1, &rds).await);
-    let database = ready(&rds, &lane, &asked).await;
-    assert_eq!((database.tags.as_ref(), database.slot.as_ref()), (Some(&asked.tags), Some(&asked.slot)));
-
-    let raw = rds.instance(&asked.spec.name).await.unwrap();
-    assert_eq!(raw.db_instance_class(), Some("db.t4g.micro"));
-    assert_eq!(raw.storage_encrypted(), Some(true));
-    // moto takes nothing and "no" for "not said", and keeps its source's: what counts is what was said.
-    let said = rds.staging.strict.last("RestoreDBInstanceFromDBSnapshot");
+/// Nothing of the source's settings is taken over. moto takes nothing and "no" for "not said", and keeps its source's: what
+/// counts is what was said.
+fn assert_safe(said: &BTreeMap<String, String>) {
     for (key, value) in [
         ("BackupRetentionPeriod", "0"),
         ("PubliclyAccessible", "false"),
@@ -252,6 +250,70 @@ async fn a_database_is_restored_without_anything_of_its_source_and_goes_without_
     ] {
         assert_eq!(said.get(key).map(String::as_str), Some(value), "{key}");
     }
+}
+
+#[tokio::test]
+async fn a_golden_instance_is_restored_to_its_newest_point_in_time() {
+    let rds = Rds::start().await;
+    let lane = rds.lane_from(Source::Instance("kagero-golden-shop".to_owned())).await;
+    let asked = Asked::of(1, &rds).await;
+    let refused = lane.prepare(asked.birth()).await.unwrap_err();
+    assert!(refused.class == ErrorClass::Denied && refused.why.contains("no instance kagero-golden-shop"), "{refused}");
+
+    let golden = |sanitized: &str| {
+        rds.raw
+            .create_db_instance()
+            .db_instance_identifier("kagero-golden-shop")
+            .db_instance_class("db.t4g.micro")
+            .engine("postgres")
+            .engine_version("16.4")
+            .db_name("shop")
+            .master_username(ADMIN)
+            .master_user_password("the password of the golden one")
+            .allocated_storage(20)
+            .storage_encrypted(true)
+            .backup_retention_period(1)
+            .tags(tag("kagero:sanitized", sanitized))
+            .tags(tag("kagero:install", "dev"))
+            .tags(tag("kagero:sanitized-at", "2026-11-01T00:00:00Z"))
+            .send()
+    };
+    golden("false").await.unwrap();
+    let refused = lane.prepare(asked.birth()).await.unwrap_err();
+    assert!(refused.class == ErrorClass::Denied && refused.why.contains("kagero:sanitized=true"), "{refused}");
+    assert_eq!(rds.staging.strict.count("RestoreDBInstanceToPointInTime"), 0);
+    rds.raw
+        .delete_db_instance()
+        .db_instance_identifier("kagero-golden-shop")
+        .skip_final_snapshot(true)
+        .send()
+        .await
+        .unwrap();
+    golden("true").await.unwrap();
+
+    let database = ready(&rds, &lane, &asked).await;
+    let said = rds.staging.strict.last("RestoreDBInstanceToPointInTime");
+    assert_safe(&said);
+    assert!(said["RestoreTime"].starts_with("20"), "the time whose data was seen to be masked: {said:?}");
+    assert_eq!(said["SourceDBInstanceIdentifier"], "kagero-golden-shop");
+    let raw = rds.instance(&asked.spec.name).await.unwrap();
+    assert!(raw.tag_list().iter().all(|tag| tag.key() != Some("kagero:sanitized")), "{:?}", raw.tag_list());
+    in_turn(async || lane.delete(&prove(&rds, &database)).await).await;
+    assert_eq!(found(&lane, &asked).await, None);
+    assert!(rds.instance("kagero-golden-shop").await.is_some(), "the golden one stands");
+}
+
+#[tokio::test]
+async fn a_database_is_restored_without_anything_of_its_source_and_goes_without_a_rest() {
+    let rds = Rds::start().await;
+    let (lane, asked) = (rds.lane().await, Asked::of(1, &rds).await);
+    let database = ready(&rds, &lane, &asked).await;
+    assert_eq!((database.tags.as_ref(), database.slot.as_ref()), (Some(&asked.tags), Some(&asked.slot)));
+
+    let raw = rds.instance(&asked.spec.name).await.unwrap();
+    assert_eq!(raw.db_instance_class(), Some("db.t4g.micro"));
+    assert_eq!(raw.storage_encrypted(), Some(true));
+    assert_safe(&rds.staging.strict.last("RestoreDBInstanceFromDBSnapshot"));
     assert_eq!(
         raw.vpc_security_groups().iter().filter_map(|one| one.vpc_security_group_id()).collect::<Vec<_>>(),
         [asked.slot.as_str()]

@@ -3,6 +3,7 @@
 mod counterpart;
 mod databases;
 mod errors;
+mod fleet;
 mod ground;
 mod machines;
 mod program;

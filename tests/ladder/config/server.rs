@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kagero::config::server::{Compute, PostgresServer, SandboxRule, SeedFormat, SeedSource, Store};
+use kagero::config::Server;
+use kagero::config::server::{Compute, PostgresServer, RdsSource, SandboxRule, SeedFormat, SeedSource, Store};
 use kagero::config::{RenderStyle, explain, load_server};
+use kagero::domain::policy::Lane;
 use kagero::domain::policy::{Engine, RepoSetting};
 use secrecy::ExposeSecret as _;
 
@@ -230,21 +232,32 @@ fn instances_are_launched_where_the_operator_has_said_and_nowhere_else() {
 }
 
 #[test]
-fn a_seed_is_a_file_or_snapshots() {
+fn a_seed_is_a_file_or_on_rds() {
     let ec2 = "[compute]\nkind = \"ec2\"\n[compute.ec2]\naccount = \"111111111111\"\nregion = \"eu-central-1\"\n\
                vpc = \"vpc-0a1b\"\nami = \"ami-0a1b\"\ninstance_types = [\"t4g.small\"]\n";
     let golden = "[seeds.big]\nengine = \"postgres\"\nsnapshot = \"kagero-golden-shop-\"\n";
     let server = read_server(&format!("{SMALLEST}{ec2}{golden}database = \"shop\"\n")).unwrap();
-    let SeedSource::Snapshot(big) = &server.seeds["big".to_owned().try_into().as_ref().unwrap()].source else {
-        panic!()
+    let big = |server: &Server| match &server.seeds["big".to_owned().try_into().as_ref().unwrap()].source {
+        SeedSource::Rds(big) => big.clone(),
+        other @ SeedSource::File(_) => panic!("{other:?}"),
     };
-    assert_eq!((big.prefix.as_str(), big.database.as_str()), ("kagero-golden-shop-", "shop"));
+    let instance = golden.replace("snapshot = \"kagero-golden-shop-\"", "instance = \"kagero-golden-shop\"");
+    let restored = big(&read_server(&format!("{SMALLEST}{ec2}{instance}database = \"shop\"\n")).unwrap());
+    assert_eq!(restored.source, RdsSource::Instance("kagero-golden-shop".to_owned()));
+    let big = big(&server);
+    assert_eq!(big.source, RdsSource::Snapshots("kagero-golden-shop-".to_owned()));
+    assert_eq!((big.database.as_str(), big.lane(), restored.lane()), ("shop", Lane::Rds, Lane::RdsPitr));
     assert_eq!((big.class.as_str(), big.max_age), ("db.t4g.micro", Duration::from_hours(14 * 24)));
 
     for (text, finding) in [
         (format!("{golden}database = \"shop\"\n"), "needs machines on EC2"),
         (format!("{ec2}{golden}"), "without `database`"),
-        (format!("{ec2}{golden}database = \"shop\"\npath = \"x\"\n"), "a path and a snapshot"),
+        (format!("{ec2}{golden}database = \"shop\"\npath = \"x\"\n"), "both `path` and `snapshot`"),
+        (
+            format!("{ec2}{golden}database = \"shop\"\ninstance = \"kagero-golden-shop\"\n"),
+            "both `snapshot` and `instance`",
+        ),
+        (format!("{ec2}{}", instance.replace("kagero-golden-shop", "production")), "a golden instance's name"),
         (format!("{ec2}{golden}database = \"shop\"\nformat = \"plain\"\n"), "`seeds.big.format` has no meaning here"),
         (
             format!("{ec2}{golden}database = \"shop\"\n").replace("engine = \"postgres\"", "engine = \"sqlite\""),

@@ -79,7 +79,7 @@ async fn no_two_environments_have_one_slot() {
             let held = store.acquire(key, "one", Duration::ZERO, NOW).await.unwrap().unwrap();
             match store.admit(&held, &ledger(key.pr.0, 1), &limits, &slots).await {
                 Ok(()) => true,
-                Err(StoreError::NoSeat { .. }) => false,
+                Err(StoreError::NoSlot { .. }) => false,
                 Err(error) => panic!("{error:?}"),
             }
         };

@@ -1,4 +1,5 @@
-//! The lane `rds`: an instance of its own for each environment, restored from a golden snapshot.
+//! The lanes `rds` and `rds-pitr`: an instance of its own for each environment, restored from a golden snapshot, or to the newest
+//! point in time of a golden instance.
 //!
 //! Guarantees: see [`crate::cloud::Databases`]. Every default that a restore would take over from its source is overridden.
 //! An instance is ready once it was settled inside ([`restored`]); its administrator's password is made by RDS at the restore
@@ -20,9 +21,9 @@ use super::connection::Connection;
 use super::error::{Verb, code, refused, told};
 use super::pace::{Bucket, Pace};
 use super::pairs::of_rds;
+use super::rules::golden::Golden;
 use super::rules::network::Network;
 use super::rules::pages::Pages;
-use super::rules::snapshot::Golden;
 use super::rules::status::Status;
 use super::rules::tags::{INSTALL, MANAGED, SEED};
 use crate::clock::Clock;
@@ -324,13 +325,12 @@ impl Inner {
         done.map(drop).map_err(|error| told(Verb::Change, what, &error))
     }
 
-    /// One that was stopped is started; one that is on its way is left alone.
+    /// One that was stopped is started; one that is on its way is left alone. Whoever calls has a turn at changing.
     async fn bring_up(&self, what: &str, instance: &DbInstance) -> Result<(), CloudError> {
         if Status::of(instance.db_instance_status().unwrap_or_default()) != Status::Stopped {
             return Ok(());
         }
         let Some(identifier) = instance.db_instance_identifier() else { return Ok(()) };
-        self.pace.take(Bucket::ChangeDatabases, what)?;
         let done = self.aws.make.rds.start_db_instance().db_instance_identifier(identifier).send().await;
         done.map(drop).map_err(|error| told(Verb::Change, format!("{what}: start {identifier}"), &error))
     }

@@ -1,4 +1,5 @@
-//! How an instance is asked for: everything that `RestoreDBInstanceFromDBSnapshot` is given.
+//! How an instance is asked for: everything that `RestoreDBInstanceFromDBSnapshot` and `RestoreDBInstanceToPointInTime` are
+//! given.
 //!
 //! A restore takes over what nobody names: its source's tags, default groups, backups, the password. So everything is named
 //! (RDS user guide, "Restoring to a DB instance").
@@ -7,15 +8,16 @@
 //! tags say so.
 //! Must not know: when a database is wanted.
 
+use aws_sdk_rds::primitives::DateTime;
 use aws_sdk_rds::types::{DbInstance, Tag};
 
 use super::{Inner, Settling, id_of, identifier_of, lock};
 use crate::cloud::aws::error::{Verb, code, refused, told};
 use crate::cloud::aws::pace::Bucket;
 use crate::cloud::aws::pairs::of_rds;
-use crate::cloud::aws::rules::snapshot::choose;
+use crate::cloud::aws::rules::golden::{Source, major};
 use crate::cloud::aws::rules::tags;
-use crate::cloud::aws::survey::survey_snapshots;
+use crate::cloud::aws::survey::survey_golden;
 use crate::cloud::{CloudError, DatabaseBirth, ErrorClass};
 use crate::domain::id::DatabaseId;
 use crate::seed::name::DatabaseName;
@@ -36,56 +38,67 @@ impl Inner {
                        was destroyed";
             return Err(refused(ErrorClass::Denied, what, why));
         };
+        // First of all, so that nobody whose turn it is not yet looks anything up; starting what is there takes it too.
+        self.pace.take(Bucket::ChangeDatabases, &what)?;
         if let Some(found) = self.instance(&what, &identifier).await? {
             return self.accept(&what, &found, birth).await;
         }
         let golden = self.golden(&what, &database.seed)?;
         self.pace.wait(Bucket::LookAtDatabases).await;
-        let snapshots = survey_snapshots(&self.aws).await?;
-        let chosen = choose(&snapshots, golden, &self.settings.install, self.clock.now());
-        let snapshot = chosen.map_err(|why| refused(ErrorClass::Denied, &what, why))?;
+        let found = survey_golden(&self.aws, golden, &self.settings.install, self.clock.now()).await;
+        // What was attempted is the restore, whatever it fails for.
+        let found = found.map_err(|error| CloudError { what: what.clone(), ..error })?;
         let mut pairs = tags::written(owner, &identifier);
         pairs.push((tags::SEED, database.seed.to_string()));
-        let all = pairs.iter().map(|(key, value)| Tag::builder().key(*key).value(value).build()).collect();
-        self.pace.take(Bucket::ChangeDatabases, &what)?;
-        let request = self
-            .aws
-            .make
-            .rds
-            .restore_db_instance_from_db_snapshot()
-            .db_instance_identifier(&identifier)
-            .db_snapshot_identifier(&snapshot.id)
-            .db_instance_class(&golden.class)
-            .db_subnet_group_name(&self.settings.subnet_group)
-            .db_parameter_group_name(format!(
-                "{}-{}{}",
-                self.settings.parameter_group,
-                snapshot.engine,
-                snapshot.major()
-            ))
-            .vpc_security_group_ids(slot.as_str())
-            .set_tags(Some(all))
-            .backup_retention_period(0)
-            .copy_tags_to_snapshot(false)
-            .publicly_accessible(false)
-            .deletion_protection(false)
-            .auto_minor_version_upgrade(false)
-            .multi_az(false)
-            .enable_iam_database_authentication(false)
-            .manage_master_user_password(true)
-            .set_master_user_secret_kms_key_id(self.settings.key.clone());
-        match request.send().await {
+        let tags: Vec<Tag> = pairs.iter().map(|(key, value)| Tag::builder().key(*key).value(value).build()).collect();
+        let parameters = format!("{}-{}{}", self.settings.parameter_group, found.engine, major(&found.version));
+        // Both calls have the same dangerous defaults, and no type in common.
+        macro_rules! restored {
+            ($call:expr) => {{
+                let request = $call
+                    .db_instance_class(&golden.class)
+                    .db_subnet_group_name(&self.settings.subnet_group)
+                    .db_parameter_group_name(parameters)
+                    .vpc_security_group_ids(slot.as_str())
+                    .set_tags(Some(tags))
+                    .backup_retention_period(0)
+                    .copy_tags_to_snapshot(false)
+                    .publicly_accessible(false)
+                    .deletion_protection(false)
+                    .auto_minor_version_upgrade(false)
+                    .multi_az(false)
+                    .enable_iam_database_authentication(false)
+                    .manage_master_user_password(true)
+                    .set_master_user_secret_kms_key_id(self.settings.key.clone());
+                let told = |error| (code(&error).map(str::to_owned), told(Verb::Make, &what, &error));
+                request.send().await.map(|made| made.db_instance).map_err(told)
+            }};
+        }
+        let rds = &self.aws.make.rds;
+        let made = match golden.source {
+            Source::Snapshots(_) => {
+                let call = rds.restore_db_instance_from_db_snapshot().db_snapshot_identifier(&found.id);
+                restored!(call.db_instance_identifier(&identifier))
+            }
+            Source::Instance(_) => {
+                let call = rds.restore_db_instance_to_point_in_time().source_db_instance_identifier(&found.id);
+                // Not "the latest", which may be another one by now.
+                let time = found.data_of.map(|at| DateTime::from_millis(at.0));
+                restored!(call.target_db_instance_identifier(&identifier).set_restore_time(time))
+            }
+        };
+        match made {
             Ok(made) => {
-                let resource = made.db_instance().and_then(|instance| instance.dbi_resource_id());
+                let resource = made.as_ref().and_then(DbInstance::dbi_resource_id);
                 id_of(resource.ok_or_else(|| refused(ErrorClass::Ambiguous, &what, "the answer names no instance"))?)
             }
-            Err(error) if code(&error).is_some_and(|code| code.starts_with("DBInstanceAlreadyExists")) => {
+            Err((Some(code), _)) if code.starts_with("DBInstanceAlreadyExists") => {
                 match self.instance(&what, &identifier).await? {
                     Some(found) => self.accept(&what, &found, birth).await,
                     None => Err(refused(ErrorClass::Ambiguous, &what, "it is there, but not visible yet")),
                 }
             }
-            Err(error) => Err(told(Verb::Make, what, &error)),
+            Err((_, error)) => Err(error),
         }
     }
 

@@ -59,9 +59,19 @@ mod tests {
         {
             assert_eq!(Status::of(busy), Status::Busy, "{busy}");
         }
-        for broken in
-            ["failed", "restore-error", "storage-full", "incompatible-network", "inaccessible-encryption-credentials"]
-        {
+        for broken in [
+            "failed",
+            "restore-error",
+            "storage-full",
+            "incompatible-network",
+            "incompatible-parameters",
+            "incompatible-option-group",
+            "incompatible-restore",
+            "incompatible-create",
+            "inaccessible-encryption-credentials",
+            "inaccessible-encryption-credentials-recoverable",
+            "insufficient-capacity",
+        ] {
             assert!(matches!(Status::of(broken), Status::Broken(_)), "{broken}");
         }
     }

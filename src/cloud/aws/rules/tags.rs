@@ -27,6 +27,9 @@ pub const SLOT: &str = "kagero:slot";
 /// Whether a snapshot was masked and verified (infra/golden.yaml).
 pub const SANITIZED: &str = "kagero:sanitized";
 
+/// Since when a golden instance is masked and verified, as 2026-11-27T20:45:00Z: what it can be restored to may be older.
+pub const SANITIZED_AT: &str = "kagero:sanitized-at";
+
 /// All tags that something is born with.
 pub fn written(tags: &Tags, name: &str) -> Vec<(&'static str, String)> {
     let key = format!("{}/{}", tags.key.repo.0, tags.key.pr.0);
