@@ -183,9 +183,9 @@ where
         SdkError::DispatchFailure(failure) => {
             let why = innermost(error);
             // Credentials are looked for before anything is sent.
-            if failure.as_connector_error().is_none_or(aws_sdk_ec2::error::ConnectorError::is_user) || lacks_keys(&why)
+            if failure.as_connector_error().is_none_or(aws_sdk_ec2::error::ConnectorError::is_user) || lacks_keys(error)
             {
-                (ErrorClass::Retry, format!("{why}; {KEYS}"))
+                (ErrorClass::Retry, format!("there are no credentials: {why}; {KEYS}"))
             } else {
                 (unanswered, format!("AWS cannot be reached: {why}"))
             }
@@ -195,8 +195,10 @@ where
     CloudError { class, what, why }
 }
 
-fn lacks_keys(why: &str) -> bool {
-    ["credentials", "identity"].iter().any(|word| why.contains(word))
+/// Whether it is about credentials, at any depth: what is wrong with them is told further in.
+fn lacks_keys(error: &dyn std::error::Error) -> bool {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.map(ToString::to_string).any(|why| ["credentials", "identity"].iter().any(|word| why.contains(word)))
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {
