@@ -87,6 +87,18 @@ mod tests {
         Quota { counted: Counted::Vcpus, allowed, others, each }
     }
 
+    /// Codes as Service Quotas shows them (AWS general reference, "Amazon EC2 endpoints and quotas" and those of RDS and VPC).
+    #[test]
+    fn what_is_counted_has_a_name_and_the_code_that_aws_knows() {
+        for (counted, code, name) in [
+            (Counted::Vcpus, ("ec2", "L-1216C47A"), "vCPUs of running on-demand standard instances"),
+            (Counted::Databases, ("rds", "L-7B6409FD"), "DB instances"),
+            (Counted::Interfaces, ("vpc", "L-DF5E4CA3"), "network interfaces"),
+        ] {
+            assert_eq!((counted.code(), counted.to_string().as_str()), (code, name));
+        }
+    }
+
     #[test]
     fn a_tenth_and_what_others_have_are_left_alone() {
         for (allowed, others, each, room) in [
