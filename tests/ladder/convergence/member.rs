@@ -38,6 +38,9 @@ const RESYNC: Duration = Duration::from_mins(10);
 /// Between two sweeps.
 const SWEEP: Duration = Duration::from_hours(1);
 
+/// Between two looks at an inbox that nobody has announced anything in, as `controller::intake` has it.
+const TICK: Duration = Duration::from_secs(20);
+
 /// A member that stands still does so for longer than its lease lasts.
 const STANDSTILL: Duration = Duration::from_secs(90);
 
@@ -188,7 +191,11 @@ impl Member {
             let told = Arc::clone(&again);
             let looking = async move { *told.lock().unwrap() = Some(engine.look().await.unwrap()) };
             self.drive(Box::pin(looking)).await;
-            if let Some(Some(wait)) = *again.lock().unwrap() {
+            let wait = again.lock().unwrap().flatten();
+            // What another one has claimed and did not live to see is seen at a later look.
+            let is_left = self.outside.store.inbox().counts().await.unwrap().pending > 0;
+            let tick = self.look_at.is_none() && is_left;
+            if let Some(wait) = wait.or(tick.then_some(TICK)) {
                 self.look_at = Some(now + wait.max(Duration::from_millis(1)));
             }
         } else if self.resync_at <= now {
