@@ -30,7 +30,8 @@ const ANSWER_BYTES: usize = 4 << 20;
 #[derive(Clone)]
 pub struct AgentClient {
     key: SigningKey,
-    http: reqwest::Client,
+    /// Or why there is none: told with each request, because a client of another kind would not keep secrets.
+    http: Result<reqwest::Client, String>,
 }
 
 /// Why an agent could not be spoken to, sorted by what the caller should do.
@@ -145,8 +146,9 @@ impl AgentClient {
                 why: "it is not an address with a port".to_owned(),
             });
         };
+        let http = self.http.as_ref().map_err(|why| unreachable(addr, why.clone()))?;
         let base = pins::base(address, uid);
-        let mut request = self.http.request(method, format!("{base}{target}")).headers(headers);
+        let mut request = http.request(method, format!("{base}{target}")).headers(headers);
         if let Some(limit) = limit {
             request = request.timeout(limit);
         }

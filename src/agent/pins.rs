@@ -20,7 +20,7 @@ use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::version::TLS13;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerIncompatible, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::id::EnvUid;
@@ -56,18 +56,12 @@ fn address_of(name: &str) -> Option<IpAddr> {
     }
 }
 
-/// What agents are asked with; it follows no redirects and uses no proxy.
-pub fn client(patience: Duration) -> reqwest::Client {
-    let builder = || {
-        let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-        builder.connect_timeout(patience).dns_resolver(InTheName)
-    };
-    let client = match settings() {
-        Ok(settings) => builder().tls_backend_preconfigured(settings).build(),
-        // Then only agents on this computer can be asked: no authority has signed for any other.
-        Err(_) => builder().build(),
-    };
-    client.unwrap_or_default()
+/// What agents are asked with; it follows no redirects and uses no proxy. The error says why there is none.
+pub fn client(patience: Duration) -> Result<reqwest::Client, String> {
+    let settings = settings().map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    let builder = builder.connect_timeout(patience).dns_resolver(InTheName).tls_backend_preconfigured(settings);
+    builder.build().map_err(|error| format!("the HTTP client cannot be set up: {error}"))
 }
 
 /// Finds agents by the addresses in their names, and asks no name server.
@@ -141,7 +135,7 @@ impl ServerCertVerifier for FirstSeen {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::PeerIncompatible(PeerIncompatible::Tls13RequiredForQuic))
+        Err(Error::General("agents speak TLS 1.3 only".to_owned()))
     }
 
     fn verify_tls13_signature(

@@ -5,7 +5,7 @@
 //! signature of each request.
 //!
 //! Guarantees: the key never leaves the machine's directory, and is the same after a restart; a handshake that is not
-//! finished in time holds up nobody else.
+//! finished holds up nobody else as long as there are fewer than [`AT_ONCE`] of them, and ends after [`HANDSHAKE`].
 //! Must not know: what the requests mean.
 
 use std::fs;

@@ -19,7 +19,7 @@ use crate::domain::id::SeedName;
 /// The arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArguments {
-    /// Look at AWS too: account, network, slots, where machines may be put.
+    /// Look at AWS too: account, network, slots, quotas, golden data, clock, and whether a machine may be launched.
     #[arg(long)]
     aws: bool,
     /// As JSON.

@@ -4,6 +4,7 @@
 //! its task when both are there.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::time::Duration;
 
 use super::act;
@@ -14,7 +15,7 @@ use crate::domain::id::{MachineId, SlotId};
 use crate::domain::ledger::{Answer, Intent, Ledger, Role, Token};
 use crate::domain::network::Placement;
 use crate::domain::observed::{Database, DatabaseState, Machine, MachineState, Observed, Tags};
-use crate::domain::owned::{prove_database, prove_machine};
+use crate::domain::owned::{Owned, Refusal, prove_database, prove_machine};
 use crate::domain::policy::Policy;
 use crate::domain::seen::{Doubt, Seen};
 use crate::domain::step::{Failure, Next, Plan, Step, Waiting};
@@ -176,14 +177,8 @@ impl<'a> Draft<'a> {
         match machine.state {
             MachineState::Stopped | MachineState::Stopping => {}
             MachineState::Running if machine.agent.is_some() => {
-                match prove_machine(machine, claim(self.ledger, self.policy), &self.policy.allow) {
-                    Err(refusal) => self.waiting.push(Waiting::Refused(refusal)),
-                    Ok(machine) => {
-                        let intent = self.stopped(asked, machine.id().as_str());
-                        self.steps.push(Step::StopMachine { machine, intent });
-                        self.waiting.push(Waiting::Stop);
-                    }
-                }
+                let proven = prove_machine(machine, claim(self.ledger, self.policy), &self.policy.allow);
+                self.stop(proven, asked, |machine, intent| Step::StopMachine { machine, intent });
             }
             // It can be stopped once it is up; on its way down it is not up either. It may not get there.
             MachineState::Running | MachineState::Pending if self.never_came_up() => self.terminate(machine),
@@ -202,22 +197,29 @@ impl<'a> Draft<'a> {
                 DatabaseState::Stopped | DatabaseState::Dropping | DatabaseState::Failed(_) => {}
                 DatabaseState::Preparing => self.waiting.push(Waiting::Stop),
                 DatabaseState::Ready => {
-                    match prove_database(database, claim(self.ledger, self.policy), &self.policy.allow) {
-                        Err(refusal) => self.waiting.push(Waiting::Refused(refusal)),
-                        Ok(database) => {
-                            let intent = self.stopped(asked, database.id().as_str());
-                            self.steps.push(Step::StopDatabase { database, intent });
-                            self.waiting.push(Waiting::Stop);
-                        }
-                    }
+                    let proven = prove_database(database, claim(self.ledger, self.policy), &self.policy.allow);
+                    self.stop(proven, asked, |database, intent| Step::StopDatabase { database, intent });
                 }
             }
         }
     }
 
-    /// An intent of what is stopped now.
-    fn stopped(&self, asked: &Intent, id: &str) -> Intent {
-        Intent { asked_at: self.seen.at, answer: Some(Answer::Stopped(id.to_owned())), ..asked.clone() }
+    /// Stops what is proven to be ours; what was asked for is from now on something that was stopped on purpose.
+    fn stop<T: Display>(
+        &mut self,
+        proven: Result<Owned<T>, Refusal>,
+        asked: &Intent,
+        step: impl FnOnce(Owned<T>, Intent) -> Step,
+    ) {
+        match proven {
+            Err(refusal) => self.waiting.push(Waiting::Refused(refusal)),
+            Ok(owned) => {
+                let answer = Some(Answer::Stopped(owned.id().to_string()));
+                let intent = Intent { asked_at: self.seen.at, answer, ..asked.clone() };
+                self.steps.push(step(owned, intent));
+                self.waiting.push(Waiting::Stop);
+            }
+        }
     }
 
     /// The machine is gone because nothing was to run.

@@ -57,7 +57,7 @@ fn anywhere() -> SocketAddr {
 async fn what_is_said_to_an_agent_is_encrypted() {
     let dir = tempfile::tempdir().unwrap();
     let agent = Agent::begin(dir.path(), anywhere()).await;
-    assert_eq!(ask(&pins::client(PATIENCE), agent.address, &uid()).await.unwrap(), "here");
+    assert_eq!(ask(&pins::client(PATIENCE).unwrap(), agent.address, &uid()).await.unwrap(), "here");
     // In the clear nobody gets an answer.
     let plain = reqwest::Client::new().get(format!("http://{}/status", agent.address)).send().await;
     assert!(plain.is_err(), "{plain:?}");
@@ -67,7 +67,7 @@ async fn what_is_said_to_an_agent_is_encrypted() {
 #[tokio::test]
 async fn an_agent_has_the_same_key_after_a_restart_and_another_one_is_not_told_anything() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let client = pins::client(PATIENCE);
+    let client = pins::client(PATIENCE).unwrap();
     let agent = Agent::begin(first.path(), anywhere()).await;
     ask(&client, agent.address, &uid()).await.unwrap();
     let address = agent.end().await;
@@ -83,7 +83,7 @@ async fn an_agent_has_the_same_key_after_a_restart_and_another_one_is_not_told_a
     let other = EnvUid::parse("ffffffffffffffffffff").unwrap();
     ask(&client, address, &other).await.unwrap();
     // Whoever starts anew has seen none.
-    ask(&pins::client(PATIENCE), address, &uid()).await.unwrap();
+    ask(&pins::client(PATIENCE).unwrap(), address, &uid()).await.unwrap();
 }
 
 #[tokio::test]
@@ -99,5 +99,5 @@ async fn whoever_says_nothing_or_nonsense_holds_up_nobody() {
     let mut answer = Vec::new();
     let _ = nonsense.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
-    assert_eq!(ask(&pins::client(PATIENCE), agent.address, &uid()).await.unwrap(), "here");
+    assert_eq!(ask(&pins::client(PATIENCE).unwrap(), agent.address, &uid()).await.unwrap(), "here");
 }
