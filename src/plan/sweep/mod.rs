@@ -251,7 +251,8 @@ impl Court<'_> {
         Verdict { subject, name: thing.name().to_owned(), owner, ruling, why, guard, mark }
     }
 
-    /// The tags of something that is ours and that no environment claims and no open pull request may want.
+    /// The tags of something that is ours and that neither an environment nor, without a record, an open pull request
+    /// claims.
     fn orphan<'t>(&self, thing: Thing<'t>) -> Result<&'t Tags, Reason> {
         let foreign =
             |guard, why: String| Reason::because(Ruling::Foreign, guard, format!("{why}; never touched, have a look"));
@@ -288,19 +289,41 @@ impl Court<'_> {
             Err(refusal @ (Refusal::Name { .. } | Refusal::Place { .. })) => {
                 Err(foreign(refusal.guard(), refusal.to_string()))
             }
-            _ => match self.known.wanted.get(&tags.key) {
-                Some(Wanted::Yes) => Err(is_open(tags.key)),
-                _ => Ok(tags),
-            },
+            _ if record.is_none() && self.known.wanted.get(&tags.key) == Some(&Wanted::Yes) => Err(is_open(tags.key)),
+            _ => Ok(tags),
+        }
+    }
+
+    /// What the pull request says of an orphan: why that may go, or the reason that spares it.
+    ///
+    /// A record that is closed has left the generation behind for good, and what its pull request has next will be of
+    /// a later one: that it is open again, a draft perhaps, claims nothing. Without a record there is no such proof.
+    fn released_by_pull(&self, tags: &Tags) -> Result<String, Reason> {
+        let unread =
+            |why: &str| Reason::because(Ruling::Spare, Guard::UnreadPull, format!("{}, but {why}", self.nobody(tags)));
+        match self.known.wanted.get(&tags.key) {
+            Some(Wanted::No(why)) => Ok(why.clone()),
+            Some(Wanted::Yes) if self.records.contains_key(&tags.uid) => {
+                Ok(format!("what pull request {} has next is of a later generation", tags.key))
+            }
+            // Caught above; repeated so that no order of rules can let it through.
+            Some(Wanted::Yes) => Err(is_open(tags.key)),
+            Some(Wanted::Unknown(why)) => Err(unread(why)),
+            None => Err(unread("its pull request was not asked for")),
+        }
+    }
+
+    /// Why no environment claims an orphan.
+    fn nobody(&self, tags: &Tags) -> String {
+        match self.records.get(&tags.uid).map(|record| record.standing) {
+            Some(Standing::Released(at)) => format!("environment {} was closed at {at}", tags.key),
+            _ => format!("environment {} has no record", tags.key),
         }
     }
 
     /// What is to become of an orphan.
     fn future(&self, thing: Thing<'_>, tags: &Tags, mark: Option<&Mark>) -> Reason {
-        let nobody = match self.records.get(&tags.uid).map(|record| record.standing) {
-            Some(Standing::Released(at)) => format!("environment {} was closed at {at}", tags.key),
-            _ => format!("environment {} has no record", tags.key),
-        };
+        let nobody = self.nobody(tags);
         let spare = |guard, why: &str| Reason::because(Ruling::Spare, guard, format!("{nobody}, but {why}"));
         let wait = |guard: Option<Guard>, why: &str| Reason::because(Ruling::Wait, guard, format!("{nobody}; {why}"));
         let mut holds = self.known.brakes.iter().filter(|brake| brake.is_on(self.now) && brake.kind == BrakeKind::Hold);
@@ -318,12 +341,9 @@ impl Court<'_> {
         if let Err(refusal) = thing.prove(proof, self.policy) {
             return wait(Some(refusal.guard()), &refusal.to_string());
         }
-        let reason = match self.known.wanted.get(&tags.key) {
-            Some(Wanted::No(why)) => why,
-            // Caught above; repeated so that no order of rules can let it through.
-            Some(Wanted::Yes) => return is_open(tags.key),
-            Some(Wanted::Unknown(why)) => return spare(Guard::UnreadPull, why),
-            None => return spare(Guard::UnreadPull, "its pull request was not asked for"),
+        let reason = match self.released_by_pull(tags) {
+            Ok(reason) => reason,
+            Err(spared) => return spared,
         };
         if matches!(thing, Thing::Database(_)) {
             match &self.housed {

@@ -256,6 +256,25 @@ fn pull_requests_that_are_open_or_unknown_spare() {
 }
 
 #[test]
+fn what_a_closed_environment_left_is_nobodys_even_if_its_pull_request_is_open_again() {
+    let left = |wanted: Wanted, generation: u32| {
+        Case::but(|case| {
+            let record =
+                Ledger { generation: Generation(generation), ..record(1, Standing::Released(NOW.minus(HOUR * 30))) };
+            case.known.ledgers = vec![record];
+            case.known.wanted = BTreeMap::from([(key(1), wanted)]);
+        })
+    };
+    check(&left(Wanted::Yes, 2), Ruling::Due, "has next is of a later generation");
+    check(&left(Wanted::Yes, 3), Ruling::Due, "has next is of a later generation");
+    check(&left(Wanted::Yes, 1), Ruling::Foreign, "the records are older than the world");
+    check(&left(Wanted::Unknown("GitHub is away".into()), 2), Ruling::Spare, "was closed at");
+    let mut again = left(Wanted::Yes, 2);
+    again.known.ledgers[0].standing = Standing::Live;
+    check(&again, Ruling::Keep, "lives");
+}
+
+#[test]
 fn a_pull_request_is_wanted_unless_it_was_read_otherwise() {
     let policy = policy();
     let ask = |pull: &crate::domain::pull::PullFacts, record: Option<&Ledger>| wanted(Ok(pull), record, &policy);

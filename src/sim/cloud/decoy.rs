@@ -5,7 +5,7 @@ use super::region::{DatabaseParts, Life, MachineParts, Resource};
 use super::staging;
 use crate::domain::id::{EnvKey, EnvUid, Generation, InstallId};
 use crate::domain::observed::{Location, Tags};
-use crate::domain::owned::name_prefix;
+use crate::domain::owned::{machine_name, name_prefix};
 
 /// Why a resource is not to be touched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,10 +108,22 @@ impl Cloud {
         let (now, number) = (region.now(), region.fresh());
         let machine = looks(decoy, install, key, '-');
         let id = format!("i-decoy-{number}");
-        region.machines.insert(id, resource(machine, decoy, now, MachineParts::default()));
+        region.machines.insert(id, resource(machine, Some(decoy), now, MachineParts::default()));
         let database = looks(decoy, install, key, '_');
         let name = database.name.clone();
-        region.databases.insert(name, resource(database, decoy, now, DatabaseParts::default()));
+        region.databases.insert(name, resource(database, Some(decoy), now, DatabaseParts::default()));
+    }
+
+    /// Puts a machine there that is ours by tags, name and place, and that no call of this run has made: what is left
+    /// when records are lost.
+    pub fn add_stray(&self, install: &InstallId, key: EnvKey) {
+        let mut region = self.region();
+        let (now, number) = (region.now(), region.fresh());
+        let tags =
+            Tags { install: install.clone(), uid: EnvUid::derive(install, key), key, generation: Generation::FIRST };
+        let name = machine_name(&tags, u32::MAX);
+        let looks = Looks { name, tags: Some(tags), location: staging(), life: Life::Up };
+        region.machines.insert(format!("i-stray-{number}"), resource(looks, None, now, MachineParts::default()));
     }
 
     /// Takes the decoys of a pull request away again, as a person would who has looked at them.
@@ -122,7 +134,7 @@ impl Cloud {
     }
 }
 
-fn resource<T>(looks: Looks, decoy: Decoy, now: crate::domain::time::Timestamp, own: T) -> Resource<T> {
+fn resource<T>(looks: Looks, decoy: Option<Decoy>, now: crate::domain::time::Timestamp, own: T) -> Resource<T> {
     Resource {
         name: looks.name,
         tags: looks.tags,
@@ -131,9 +143,9 @@ fn resource<T>(looks: Looks, decoy: Decoy, now: crate::domain::time::Timestamp, 
         visible_at: now,
         ready_at: now,
         life: looks.life,
-        protected: decoy == Decoy::Protected,
+        protected: decoy == Some(Decoy::Protected),
         slot: None,
-        decoy: Some(decoy),
+        decoy,
         own,
     }
 }

@@ -170,7 +170,9 @@ async fn refuses(guard: Guard) -> bool {
             sweep_of(installation, &tally, guard).await
         }
         Guard::OpenPull => {
-            let installation = ripe().await;
+            let mut installation = Installation::begin(Beginning::fair(5)).await;
+            strays(&installation, 1..=1);
+            grow_old(&mut installation).await;
             installation.outside.hub.change(key(REPO, 1), &commit(1, false), |facts| facts.state = PullState::Open);
             sweep_of(installation, &tally, guard).await
         }
@@ -193,7 +195,7 @@ async fn refuses(guard: Guard) -> bool {
         }
         Guard::HousedOrphan => {
             let mut installation = leaked().await;
-            strays(&mut installation, 1..=1).await;
+            strays(&installation, 1..=1);
             grow_old(&mut installation).await;
             sweep_of(installation, &tally, guard).await
         }
@@ -296,7 +298,7 @@ async fn seven() -> Installation {
     let mut installation = Installation::begin(Beginning::fair(4)).await;
     all(&mut installation, 1..=7, true).await;
     all(&mut installation, 1..=7, false).await;
-    strays(&mut installation, 1..=7).await;
+    strays(&installation, 1..=7);
     grow_old(&mut installation).await;
     installation
 }

@@ -1,20 +1,15 @@
 //! The sweep in a simulated world: what leaks is found and goes, what is not ours stays, and each guard refuses.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use kagero::cloud::{MachineBirth, Machines as _};
 use kagero::controller::sweep::{Outcome, Report, Scope};
 use kagero::domain::brake::{Brake, BrakeKind, SetBy};
 use kagero::domain::guard::Guard;
-use kagero::domain::id::{Generation, InstallId};
-use kagero::domain::ledger::Token;
-use kagero::domain::observed::Tags;
+use kagero::domain::id::InstallId;
 use kagero::plan::sweep::Ruling;
-use kagero::sim::clock::SimClock;
-use kagero::sim::cloud::{Decoy, SimMachines, Weather};
-use kagero::sim::fate::{Call, Fate, Nerve};
+use kagero::sim::cloud::{Decoy, Weather};
+use kagero::sim::fate::{Call, Fate};
 use kagero::sim::hub::key;
 
 use super::story::Event;
@@ -50,18 +45,10 @@ pub async fn leaked() -> Installation {
     installation
 }
 
-/// Machines that a controller of ours has made and no record knows.
-pub async fn strays(installation: &mut Installation, pulls: std::ops::RangeInclusive<u64>) {
-    let outside = installation.outside.clone();
-    let install = outside.policy.install.clone();
-    let clock = Arc::new(SimClock::new(outside.time.clone()));
-    let maker = SimMachines::new(outside.cloud.clone(), install.clone(), Nerve::new(outside.dealer.clone()), clock);
-    for pr in pulls {
-        let (key, uid) = (key(REPO, pr), installation.uid(key(REPO, pr)));
-        let tags = Tags { install: install.clone(), uid, key, generation: Generation::FIRST };
-        maker.launch(MachineBirth::plain(&Token(format!("stray{pr}")), 9, &tags)).await.unwrap();
-        pass(installation, Duration::from_secs(10)).await;
-    }
+/// Machines of ours that no call of this run has made.
+pub fn strays(installation: &Installation, pulls: std::ops::RangeInclusive<u64>) {
+    let install = &installation.outside.policy.install;
+    pulls.for_each(|pr| installation.outside.cloud.add_stray(install, key(REPO, pr)));
 }
 
 fn rulings(report: &Report) -> BTreeMap<Ruling, usize> {
@@ -89,8 +76,9 @@ async fn what_a_lossy_listing_hid_goes_after_a_day_and_not_before() {
 }
 
 #[tokio::test]
-async fn an_open_pull_request_and_a_hold_keep_even_the_oldest_orphan() {
-    let mut installation = leaked().await;
+async fn an_open_pull_request_and_a_hold_keep_even_the_oldest_stray() {
+    let mut installation = Installation::begin(Beginning::fair(3)).await;
+    strays(&installation, 1..=1);
     let left = installation.outside.cloud.residue().len();
     let at = installation.outside.time.now();
     let hold = Brake {
@@ -115,11 +103,26 @@ async fn an_open_pull_request_and_a_hold_keep_even_the_oldest_orphan() {
 }
 
 #[tokio::test]
+async fn what_a_closed_environment_left_goes_although_its_pull_request_is_a_draft_again() {
+    let mut installation = leaked().await;
+    installation.outside.hub.change(key(REPO, 1), &super::world::commit(1, false), |facts| {
+        facts.state = kagero::domain::pull::PullState::Open;
+        facts.draft = true;
+    });
+    pass(&mut installation, HOUR * 22).await;
+    assert_ne!(installation.outside.cloud.residue(), Vec::<String>::new(), "not before a day is over");
+    pass(&mut installation, HOUR * 5).await;
+    assert_eq!(installation.outside.cloud.residue(), Vec::<String>::new());
+    installation.truth.at_rest().await.unwrap();
+    installation.end().await;
+}
+
+#[tokio::test]
 async fn too_many_orphans_freeze_until_a_person_allows_them() {
     let mut installation = Installation::begin(Beginning::fair(4)).await;
     all(&mut installation, 1..=7, true).await;
     all(&mut installation, 1..=7, false).await;
-    strays(&mut installation, 1..=7).await;
+    strays(&installation, 1..=7);
     pass(&mut installation, HOUR * 26).await;
     assert_eq!(installation.outside.cloud.residue().len(), 7, "a breach takes nothing away");
     let now = installation.outside.time.now();
