@@ -219,6 +219,7 @@ pub fn goldens(server: &Server) -> std::collections::BTreeMap<crate::domain::id:
             source: match &rds.source {
                 RdsSource::Snapshots(prefix) => Source::Snapshots(prefix.clone()),
                 RdsSource::Instance(name) => Source::Instance(name.clone()),
+                RdsSource::Cluster(name) => Source::Cluster(name.clone()),
             },
             max_age: rds.max_age,
             class: rds.class.clone(),

@@ -139,6 +139,7 @@ fn seeds(server: &Server) -> Vec<Finding> {
                     match &rds.source {
                         RdsSource::Snapshots(prefix) => format!("{name}: the newest snapshot {prefix}*"),
                         RdsSource::Instance(instance) => format!("{name}: the newest point in time of {instance}"),
+                        RdsSource::Cluster(cluster) => format!("{name}: a clone of {cluster}"),
                     },
                 );
             }

@@ -157,8 +157,8 @@ pub static SNAPSHOT: TextRule = line(
     },
 );
 /// A golden instance.
-pub static GOLDEN_INSTANCE: TextRule = line(
-    "a golden instance's name, such as kagero-golden-shop",
+pub static GOLDEN_STANDING: TextRule = line(
+    "the name of a golden instance or cluster, such as kagero-golden-shop",
     Some("^kagero-golden-[a-z0-9]+(-[a-z0-9]+)*$"),
     63,
     |text| {
@@ -167,15 +167,21 @@ pub static GOLDEN_INSTANCE: TextRule = line(
     },
 );
 /// The class of a database instance.
-pub static DATABASE_CLASS: TextRule =
-    line("the class of a database instance such as db.t4g.micro", Some("^db\\.[a-z0-9-]+\\.[a-z0-9-]+$"), 40, |text| {
+pub static DATABASE_CLASS: TextRule = line(
+    "the class of a database instance such as db.t4g.micro",
+    Some("^db\\.([a-z0-9-]+\\.[a-z0-9-]+|serverless)$"),
+    40,
+    |text| {
         let part = |part: &str| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
-        text.strip_prefix("db.")
-            .and_then(|rest| rest.split_once('.'))
-            .is_some_and(|(kind, size)| part(kind) && part(size))
-    });
+        text == "db.serverless"
+            || text
+                .strip_prefix("db.")
+                .and_then(|rest| rest.split_once('.'))
+                .is_some_and(|(kind, size)| part(kind) && part(size))
+    },
+);
 /// A key of KMS.
 pub static KMS_KEY: TextRule =
     line("the ARN of a key", Some("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$"), 200, |text| {

@@ -290,6 +290,8 @@ pub enum Lane {
     Rds,
     /// An instance of its own, restored to the newest point in time of a golden instance.
     RdsPitr,
+    /// A cluster of its own, cloned from a golden one.
+    Aurora,
 }
 
 impl fmt::Display for Lane {
@@ -299,6 +301,7 @@ impl fmt::Display for Lane {
             Self::Template => "template",
             Self::Rds => "rds",
             Self::RdsPitr => "rds-pitr",
+            Self::Aurora => "aurora",
         })
     }
 }

@@ -111,7 +111,7 @@ const clone = ({ name = "kagero-demo-0198c0ffee-g1-a1", source = golden, from = 
   [rds(`cluster:${name}`), tagged],
   [rds(`cluster:${from}`), { ...tagged, ...source }],
   [rds("subgrp:kagero-demo"), tagged],
-  [rds("cluster-pg:kagero-demo-aurora"), tagged],
+  [rds("cluster-pg:kagero-demo-aurora-postgresql16"), tagged],
   [rds("og:default:aurora"), tagged],
 ];
 
@@ -121,6 +121,7 @@ const database = rds("db:kagero-demo-0198c0ffee-g1-a1");
 const cluster = rds("cluster:kagero-demo-0198c0ffee-g1-a1");
 const password = secret("rds!db-1234-abcd");
 const passwordOf = (name) => ({ "aws:ResourceTag/aws:rds:primaryDBInstanceArn": rds(`db:${name}`) });
+const passwordOfCluster = (name) => ({ "aws:ResourceTag/aws:rds:primaryDBClusterArn": rds(`cluster:${name}`) });
 const own = secret("kagero/demo/environments/0198c0ffee-AbCdEf");
 
 table("separate", "reader", "may", {
@@ -159,6 +160,8 @@ table("separate", "provisioner", "may", {
   "stop it at night": on("rds:StopDBInstance", database, ours),
   "let RDS make its password": on("secretsmanager:CreateSecret", secret("rds!db-1234"), { "aws:ViaAWSService": "true" }),
   "read its password": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-demo-0198c0ffee-g1-a1")),
+  "change a cluster's password": on("rds:ModifyDBCluster", cluster, ours),
+  "read the password of a cluster": on("secretsmanager:GetSecretValue", secret("rds!cluster-1234-abcd"), passwordOfCluster("kagero-demo-0198c0ffee-g1")),
   "make a secret": on("secretsmanager:CreateSecret", own, born),
   "read that secret": on("secretsmanager:GetSecretValue", own, ours),
   "use the key": on("kms:GenerateDataKey", key),
@@ -227,6 +230,8 @@ table("separate", "provisioner", "may not", {
   "delete a snapshot": on("rds:DeleteDBSnapshot", rds("snapshot:kagero-golden-shop-20261127"), golden),
   "share a snapshot": on("rds:ModifyDBSnapshotAttribute", rds("snapshot:kagero-golden-shop-20261127"), golden),
   "read production's password": on("secretsmanager:GetSecretValue", password, passwordOf("production")),
+  "read the password of production's cluster": on("secretsmanager:GetSecretValue", secret("rds!cluster-1234-abcd"), passwordOfCluster("production")),
+  "change production's cluster": on("rds:ModifyDBCluster", rds("cluster:production"), ours),
   "read the store's password": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-store-demo")),
   "read the password of a database of others": on("secretsmanager:GetSecretValue", password, passwordOf("kagero-other-1")),
   "read the controller's secrets": on("secretsmanager:GetSecretValue", secret("kagero/demo/webhook-AbCdEf"), {}),

@@ -119,6 +119,8 @@ pub const MEANINGS: &[Row] = &[
     ("DBSnapshotNotFoundFault", ErrorClass::Denied, SETTING),
     ("DBSubnetGroupNotFoundFault", ErrorClass::Denied, "deploy infra/network.yaml again"),
     ("DBParameterGroupNotFound", ErrorClass::Denied, "deploy infra/network.yaml again"),
+    ("DBClusterParameterGroupNotFound", ErrorClass::Denied, "deploy infra/network.yaml again"),
+    ("DBClusterNotFoundFault", ErrorClass::Denied, SETTING),
     ("InvalidVPCNetworkStateFault", ErrorClass::Denied, "deploy infra/network.yaml again"),
     ("InvalidSubnet", ErrorClass::Denied, "deploy infra/network.yaml again"),
     ("KMSKeyNotAccessibleFault", ErrorClass::Denied, "let the role use the key that the snapshot is encrypted with"),
@@ -130,6 +132,7 @@ pub const MEANINGS: &[Row] = &[
     ("IdempotentInstanceTerminated", ErrorClass::Denied, "another one is made"),
     ("DBInstanceAlreadyExists", ErrorClass::Ambiguous, "what was made before is looked for"),
     ("DBInstanceAlreadyExistsFault", ErrorClass::Ambiguous, "what was made before is looked for"),
+    ("DBClusterAlreadyExistsFault", ErrorClass::Ambiguous, "what was made before is looked for"),
     // The service itself failed: it may have done something.
     ("InternalError", ErrorClass::Ambiguous, WAITS),
     ("InternalFailure", ErrorClass::Ambiguous, WAITS),

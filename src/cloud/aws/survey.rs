@@ -233,25 +233,54 @@ pub async fn survey_golden(
                 choose(&all, prefix, golden, install, now).map_err(denied)?.clone();
             Ok(GoldenFound { id, engine, version, data_of: made_at })
         }
-        Source::Instance(name) => {
-            let missing =
-                || denied(format!("there is no instance {name}: correct seeds.<name>.instance in kagero.toml"));
-            let standing = standing(aws, name).await?.ok_or_else(missing)?;
-            may_restore(&standing, golden, install, now).map_err(denied)?;
-            let Standing { id, engine, version, until, .. } = standing;
-            Ok(GoldenFound { id, engine, version, data_of: until })
-        }
+        Source::Instance(name) => judged(standing_instance(aws, name).await?, "instance", name, golden, install, now),
+        Source::Cluster(name) => judged(standing_cluster(aws, name).await?, "cluster", name, golden, install, now),
     }
 }
 
+fn judged(
+    standing: Option<Standing>,
+    kind: &str,
+    name: &str,
+    golden: &Golden,
+    install: &InstallId,
+    now: Timestamp,
+) -> Result<GoldenFound, CloudError> {
+    let denied = |why: String| refused(ErrorClass::Denied, "look for golden data", why);
+    let missing = || denied(format!("there is no {kind} {name}: correct seeds.<name>.{kind} in kagero.toml"));
+    let standing = standing.ok_or_else(missing)?;
+    may_restore(&standing, golden, install, now).map_err(denied)?;
+    let Standing { id, engine, version, until, .. } = standing;
+    Ok(GoldenFound { id, engine, version, data_of: until })
+}
+
 /// The instance of that name.
-async fn standing(aws: &Connection, name: &str) -> Result<Option<Standing>, CloudError> {
+async fn standing_instance(aws: &Connection, name: &str) -> Result<Option<Standing>, CloudError> {
     let found = match aws.look.rds.describe_db_instances().db_instance_identifier(name).send().await {
         Ok(found) => found,
         Err(error) if code(&error).is_some_and(|code| code.starts_with("DBInstanceNotFound")) => return Ok(None),
         Err(error) => return Err(told(Verb::Read, format!("look at {name}"), &error)),
     };
     Ok(found.db_instances().iter().find(|one| one.db_instance_identifier() == Some(name)).map(|one| Standing {
+        kind: "instance",
+        id: name.to_owned(),
+        until: one.latest_restorable_time().and_then(|time| time.to_millis().ok()).map(Timestamp),
+        is_encrypted: one.storage_encrypted() == Some(true),
+        engine: one.engine().unwrap_or_default().to_owned(),
+        version: one.engine_version().unwrap_or_default().to_owned(),
+        tags: of_rds(one.tag_list()),
+    }))
+}
+
+/// The cluster of that name.
+async fn standing_cluster(aws: &Connection, name: &str) -> Result<Option<Standing>, CloudError> {
+    let found = match aws.look.rds.describe_db_clusters().db_cluster_identifier(name).send().await {
+        Ok(found) => found,
+        Err(error) if code(&error).is_some_and(|code| code.starts_with("DBClusterNotFound")) => return Ok(None),
+        Err(error) => return Err(told(Verb::Read, format!("look at {name}"), &error)),
+    };
+    Ok(found.db_clusters().iter().find(|one| one.db_cluster_identifier() == Some(name)).map(|one| Standing {
+        kind: "cluster",
         id: name.to_owned(),
         until: one.latest_restorable_time().and_then(|time| time.to_millis().ok()).map(Timestamp),
         is_encrypted: one.storage_encrypted() == Some(true),

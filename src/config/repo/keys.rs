@@ -108,9 +108,9 @@ pub(super) static DATABASE: Table = Table {
         ),
         default(
             "lane",
-            Shape::Choice { words: &["auto", "template", "rds", "rds-pitr"], later: &["instance", "aurora"] },
+            Shape::Choice { words: &["auto", "template", "rds", "rds-pitr", "aurora"], later: &["instance"] },
             "auto",
-            "How the database is made. `template`: cloned from a golden one on the same server. `rds`: an instance of its own, restored from a golden snapshot. `rds-pitr`: the same, restored to the newest point in time of a golden instance. `auto`: as the operator's seed is.",
+            "How the database is made. `template`: cloned from a golden one on the same server. `rds`: an instance of its own, restored from a golden snapshot. `rds-pitr`: the same, restored to the newest point in time of a golden instance. `aurora`: a cluster of its own, cloned from a golden one. `auto`: as the operator's seed is.",
         ),
         default("seed", Shape::Text(&rules::SEED), "golden", "The golden data, by the operator's name for it."),
         optional(

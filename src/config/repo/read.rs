@@ -90,7 +90,7 @@ fn forbid_contradictions(view: View<'_>, problems: &mut Problems) {
     }
     let database = view.table("database", &keys::DATABASE);
     let says = |key, word| database.text(key).is_some_and(|written| written.text == word);
-    if says("engine", "sqlite") && (says("lane", "template") || says("lane", "rds")) {
+    if says("engine", "sqlite") && ["template", "rds", "rds-pitr", "aurora"].iter().any(|lane| says("lane", lane)) {
         let lane = database.text("lane").map_or("", |lane| lane.text);
         let message = format!("`database.lane: {lane}` needs a server, which sqlite does not have");
         problems.push(Problem::new(database.span("lane"), message, "").help("use `lane: auto`"));
@@ -175,6 +175,7 @@ fn database(view: View<'_>) -> Option<Option<DatabaseConfig>> {
             "template" => Lane::Template,
             "rds" => Lane::Rds,
             "rds-pitr" => Lane::RdsPitr,
+            "aurora" => Lane::Aurora,
             _ => return None,
         },
         seed: SeedName::parse(view.text("seed")?.text).ok()?,

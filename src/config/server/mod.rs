@@ -283,6 +283,7 @@ impl SeedRds {
         match self.source {
             RdsSource::Snapshots(_) => Lane::Rds,
             RdsSource::Instance(_) => Lane::RdsPitr,
+            RdsSource::Cluster(_) => Lane::Aurora,
         }
     }
 }
@@ -294,6 +295,8 @@ pub enum RdsSource {
     Snapshots(String),
     /// The newest point in time of the instance of that name.
     Instance(String),
+    /// The cluster of that name.
+    Cluster(String),
 }
 
 /// How instances on RDS are made.
@@ -370,7 +373,7 @@ impl Server {
                     engine_name(database.engine)
                 )),
                 Some(seed) => match (&seed.source, database.lane) {
-                    (SeedSource::File(_), Lane::Rds | Lane::RdsPitr) => lacking.push(format!(
+                    (SeedSource::File(_), Lane::Rds | Lane::RdsPitr | Lane::Aurora) => lacking.push(format!(
                         "the seed `{name}` is a file, and `database.lane` is {}: use `lane: auto`, or ask the operator for a \
                          seed on RDS",
                         database.lane

@@ -25,6 +25,8 @@ use super::{
 
 /// What instances restored from a snapshot run as, where the operator names nothing.
 const DATABASE_CLASS: &str = "db.t4g.micro";
+/// What instances in clusters run as: Aurora knows no class that is smaller.
+const CLUSTER_CLASS: &str = "db.serverless";
 
 /// With machines on EC2: between two looks while something is being made or taken away.
 const AWS_BUSY: std::time::Duration = std::time::Duration::from_secs(2);
@@ -271,11 +273,11 @@ impl Reader<'_> {
             self.problems.push(Problem::new(seed.span(key), message, "").help(help));
         };
         let places: Vec<&str> =
-            ["path", "snapshot", "instance"].into_iter().filter(|key| seed.written(key).is_some()).collect();
+            ["path", "snapshot", "instance", "cluster"].into_iter().filter(|key| seed.written(key).is_some()).collect();
         let place = match places[..] {
             [place] => place,
             [] => {
-                let help = "add `path`, or `snapshot` or `instance` for golden data on RDS";
+                let help = "add `path`, or `snapshot`, `instance` or `cluster` for golden data on RDS";
                 refuse("engine", format!("`seeds.{name}` has no data"), help);
                 return None;
             }
@@ -306,10 +308,15 @@ impl Reader<'_> {
             return None;
         };
         let named = seed.text(place)?.text.to_owned();
+        let (source, usual) = match place {
+            "snapshot" => (RdsSource::Snapshots(named), DATABASE_CLASS),
+            "instance" => (RdsSource::Instance(named), DATABASE_CLASS),
+            _ => (RdsSource::Cluster(named), CLUSTER_CLASS),
+        };
         Some(SeedSource::Rds(SeedRds {
-            source: if place == "snapshot" { RdsSource::Snapshots(named) } else { RdsSource::Instance(named) },
+            source,
             database: database.text.to_owned(),
-            class: seed.text("class").map_or(DATABASE_CLASS, |class| class.text).to_owned(),
+            class: seed.text("class").map_or(usual, |class| class.text).to_owned(),
             max_age: if seed.written("max_age").is_some() { seed.lasting("max_age")? } else { SNAPSHOT_AGE },
         }))
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_rds::types::{DbInstance, Tag};
+use aws_sdk_rds::types::{DbInstance, MasterUserSecret, Tag};
 use kagero::clock::SystemClock;
 use kagero::cloud::aws::{Golden, RdsDatabases, RdsSettings, Source};
 use kagero::cloud::{CloudError, DatabaseBirth, Databases as _, ErrorClass};
@@ -23,21 +23,21 @@ use super::strict::Fault;
 use crate::postgres::{Postgres, SUPERUSER};
 use crate::wait::eventually;
 
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 const SNAPSHOT: &str = "kagero-golden-shop-20261101";
 
 /// What production's administrator is called, whom every snapshot brings along.
-const ADMIN: &str = "accounting";
+pub(super) const ADMIN: &str = "accounting";
 
 /// RDS with a golden snapshot; behind its endpoints a server that was restored from it.
 pub(super) struct Rds {
     pub(super) staging: Staging,
-    raw: aws_sdk_rds::Client,
+    pub(super) raw: aws_sdk_rds::Client,
     secrets: aws_sdk_secretsmanager::Client,
     server: Postgres,
 }
 
-fn tag(key: &str, value: &str) -> Tag {
+pub(super) fn tag(key: &str, value: &str) -> Tag {
     Tag::builder().key(key).value(value).build()
 }
 
@@ -82,7 +82,7 @@ impl Rds {
         self.lane_from(Source::Snapshots("kagero-golden-shop-".to_owned())).await
     }
 
-    async fn lane_from(&self, source: Source) -> RdsDatabases {
+    pub(super) async fn lane_from(&self, source: Source) -> RdsDatabases {
         let golden = Golden {
             source,
             max_age: Duration::from_hours(24 * 14),
@@ -111,7 +111,7 @@ impl Rds {
         }
     }
 
-    async fn instance(&self, name: &str) -> Option<DbInstance> {
+    pub(super) async fn instance(&self, name: &str) -> Option<DbInstance> {
         let found = self.raw.describe_db_instances().db_instance_identifier(name.replace('_', "-")).send().await;
         found.ok()?.db_instances?.into_iter().next()
     }
@@ -119,7 +119,12 @@ impl Rds {
     /// What RDS does by itself: the server's administrator has the password that was made at the restore.
     async fn rotate(&self, name: &str) {
         let instance = self.instance(name).await.unwrap();
-        let arn = instance.master_user_secret().unwrap().secret_arn().unwrap().to_owned();
+        self.let_in(instance.master_user_secret().unwrap()).await;
+    }
+
+    /// The server's administrator has the password of that secret from now on.
+    pub(super) async fn let_in(&self, secret: &MasterUserSecret) {
+        let arn = secret.secret_arn().unwrap().to_owned();
         let kept = self.secrets.get_secret_value().secret_id(arn).send().await.unwrap();
         let kept: serde_json::Value = serde_json::from_str(kept.secret_string().unwrap()).unwrap();
         let password = kept["password"].as_str().unwrap().replace('\'', "''");
@@ -202,7 +207,7 @@ impl Asked {
     }
 }
 
-async fn found(lane: &RdsDatabases, asked: &Asked) -> Option<Database> {
+pub(super) async fn found(lane: &RdsDatabases, asked: &Asked) -> Option<Database> {
     let listing = lane.list().await.unwrap();
     assert!(listing.complete);
     listing.items.into_iter().find(|database| database.name == asked.spec.name)
@@ -237,7 +242,7 @@ pub(super) fn prove(rds: &Rds, database: &Database) -> Owned<DatabaseId> {
 
 /// Nothing of the source's settings is taken over. moto takes nothing and "no" for "not said", and keeps its source's: what
 /// counts is what was said.
-fn assert_safe(said: &BTreeMap<String, String>) {
+pub(super) fn assert_safe(said: &BTreeMap<String, String>) {
     for (key, value) in [
         ("BackupRetentionPeriod", "0"),
         ("PubliclyAccessible", "false"),
@@ -350,8 +355,11 @@ async fn a_database_that_is_stopped_is_started_when_it_is_asked_for_again() {
 
     let mut stolen = found(&lane, &asked).await.unwrap();
     stolen.id = DatabaseId::parse("rds:db-SOMEBODYELSES").unwrap();
-    let refused = lane.stop(&prove(&rds, &stolen)).await.unwrap_err();
-    assert_eq!(refused.class, ErrorClass::Denied, "{refused}");
+    let stolen = prove(&rds, &stolen);
+    eventually("it is refused", PATIENCE, async || {
+        lane.stop(&stolen).await.is_err_and(|refused| refused.class == ErrorClass::Denied)
+    })
+    .await;
     let owned = prove(&rds, &found(&lane, &asked).await.unwrap());
     in_turn(async || lane.stop(&owned).await).await;
     in_turn(async || lane.delete(&owned).await).await;

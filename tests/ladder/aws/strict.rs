@@ -198,9 +198,15 @@ impl Layer {
         let (parts, text) = answer.into_parts();
         let text = axum::body::to_bytes(text, 10 << 20).await.unwrap();
         let mut book = self.book.lock().unwrap();
-        let text = match book.server.as_ref().filter(|_| action == "DescribeDBInstances") {
-            Some((host, port)) => redirected(&String::from_utf8_lossy(&text), host, *port).into(),
-            None => text,
+        let text = match (action, book.server.as_ref()) {
+            ("DescribeDBInstances", Some((host, port))) => {
+                redirected(&String::from_utf8_lossy(&text), host, *port).into()
+            }
+            ("DescribeDBClusters", Some((host, port))) => {
+                let text = between_all(&String::from_utf8_lossy(&text), "<Endpoint>", "</Endpoint>", host);
+                between_all(&text, "<Port>", "</Port>", &port.to_string()).into()
+            }
+            _ => text,
         };
         if parts.status.is_success() {
             if action == "AssumeRole"
@@ -286,6 +292,13 @@ fn redirected(text: &str, host: &str, port: u16) -> String {
         all.extend([there.as_str(), part.split_once("</Endpoint>").unwrap().1]);
     }
     all.concat()
+}
+
+/// A text in which something else stands wherever something stood between those two.
+fn between_all(text: &str, before: &str, after: &str, instead: &str) -> String {
+    let mut parts = text.split(before);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| format!("{all}{before}{instead}{after}{}", part.split_once(after).unwrap().1))
 }
 
 /// What a question asks for, whoever asks and when.

@@ -1,5 +1,5 @@
-//! How an instance is asked for: everything that `RestoreDBInstanceFromDBSnapshot` and `RestoreDBInstanceToPointInTime` are
-//! given.
+//! How a database is asked for: everything that `RestoreDBInstanceFromDBSnapshot` and `RestoreDBInstanceToPointInTime` are
+//! given; [`super::clone`] has the rest.
 //!
 //! A restore takes over what nobody names: its source's tags, default groups, backups, the password. So everything is named
 //! (RDS user guide, "Restoring to a DB instance").
@@ -11,16 +11,20 @@
 use aws_sdk_rds::primitives::DateTime;
 use aws_sdk_rds::types::{DbInstance, Tag};
 
-use super::{Inner, Settling, id_of, identifier_of, lock};
+use super::server::Server;
+use super::settling::Settling;
+use super::{Inner, id_of, identifier_of, lock};
 use crate::cloud::aws::error::{Verb, code, refused, told};
 use crate::cloud::aws::pace::Bucket;
-use crate::cloud::aws::pairs::of_rds;
 use crate::cloud::aws::rules::golden::{Source, major};
 use crate::cloud::aws::rules::tags;
 use crate::cloud::aws::survey::survey_golden;
 use crate::cloud::{CloudError, DatabaseBirth, ErrorClass};
 use crate::domain::id::DatabaseId;
 use crate::seed::name::DatabaseName;
+
+/// What RDS answers where the name is taken.
+const ALREADY_THERE: [&str; 2] = ["DBInstanceAlreadyExists", "DBClusterAlreadyExists"];
 
 impl Inner {
     /// Begins to restore a database, or accepts the one that is there.
@@ -40,7 +44,7 @@ impl Inner {
         };
         // First of all, so that nobody whose turn it is not yet looks anything up; starting what is there takes it too.
         self.pace.take(Bucket::ChangeDatabases, &what)?;
-        if let Some(found) = self.instance(&what, &identifier).await? {
+        if let Some(found) = self.find(&what, &identifier).await? {
             return self.accept(&what, &found, birth).await;
         }
         let golden = self.golden(&what, &database.seed)?;
@@ -71,7 +75,8 @@ impl Inner {
                     .manage_master_user_password(true)
                     .set_master_user_secret_kms_key_id(self.settings.key.clone());
                 let told = |error| (code(&error).map(str::to_owned), told(Verb::Make, &what, &error));
-                request.send().await.map(|made| made.db_instance).map_err(told)
+                let made = request.send().await.map(|made| made.db_instance).map_err(told);
+                made.map(|made| made.as_ref().and_then(DbInstance::dbi_resource_id).map(str::to_owned))
             }};
         }
         let rds = &self.aws.make.rds;
@@ -86,14 +91,14 @@ impl Inner {
                 let time = found.data_of.map(|at| DateTime::from_millis(at.0));
                 restored!(call.target_db_instance_identifier(&identifier).set_restore_time(time))
             }
+            Source::Cluster(_) => self.clone_cluster(&what, &identifier, golden, &found, (slot, &pairs)).await,
         };
         match made {
-            Ok(made) => {
-                let resource = made.as_ref().and_then(DbInstance::dbi_resource_id);
-                id_of(resource.ok_or_else(|| refused(ErrorClass::Ambiguous, &what, "the answer names no instance"))?)
-            }
-            Err((Some(code), _)) if code.starts_with("DBInstanceAlreadyExists") => {
-                match self.instance(&what, &identifier).await? {
+            Ok(made) => id_of(
+                &made.ok_or_else(|| refused(ErrorClass::Ambiguous, &what, "the answer names nothing that was made"))?,
+            ),
+            Err((Some(code), _)) if ALREADY_THERE.iter().any(|known| code.starts_with(known)) => {
+                match self.find(&what, &identifier).await? {
                     Some(found) => self.accept(&what, &found, birth).await,
                     None => Err(refused(ErrorClass::Ambiguous, &what, "it is there, but not visible yet")),
                 }
@@ -103,22 +108,19 @@ impl Inner {
     }
 
     /// What is there under the name, if it is this environment's.
-    async fn accept(&self, what: &str, found: &DbInstance, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
-        if of_rds(found.tag_list()).owner().as_ref() != Some(birth.tags) {
-            let why = "an instance of that name is there, and its tags are not this environment's; look at it by hand";
+    async fn accept(&self, what: &str, found: &Server, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
+        if found.tags.owner().as_ref() != Some(birth.tags) {
+            let why = "something of that name is there, and its tags are not this environment's; look at it by hand";
             return Err(refused(ErrorClass::Denied, what, why));
         }
-        let Some(resource) = found.dbi_resource_id() else {
-            return Err(refused(ErrorClass::Ambiguous, what, "the answer names no instance"));
-        };
         // Asked for again: what failed inside is tried again.
         {
             let mut settled = lock(&self.settled);
-            if matches!(settled.get(resource), Some(Settling::Failed(_))) {
-                settled.remove(resource);
+            if matches!(settled.get(&found.resource), Some(Settling::Failed(_))) {
+                settled.remove(&found.resource);
             }
         }
         self.bring_up(what, found).await?;
-        id_of(resource)
+        id_of(&found.resource)
     }
 }

@@ -30,6 +30,8 @@ pub enum Source {
     Snapshots(String),
     /// At the newest point in time of the instance of that name.
     Instance(String),
+    /// In the cluster of that name, as it is now.
+    Cluster(String),
 }
 
 /// A snapshot.
@@ -51,9 +53,11 @@ pub struct Snapshot {
     pub tags: Pairs,
 }
 
-/// An instance that is backed up.
+/// What stands and is backed up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
+    /// `instance` or `cluster`.
+    pub kind: &'static str,
     /// Its name.
     pub id: String,
     /// The newest point in time that it can be restored to; `None`: it has no backups.
@@ -123,10 +127,11 @@ pub fn choose<'a>(
     })
 }
 
-/// Whether an instance may be restored from, or why not.
+/// Whether an instance or a cluster may be restored from, or why not.
 pub fn may_restore(found: &Standing, golden: &Golden, install: &InstallId, now: Timestamp) -> Result<(), String> {
+    let Standing { kind, id, .. } = found;
     let Some(until) = found.until else {
-        return Err(format!("the instance {} has no backups: set its backup retention to a day or more", found.id));
+        return Err(format!("the {kind} {id} has no backups: set its backup retention to a day or more"));
     };
     // Its tags say what it is now; what is restored is what it was a few minutes ago.
     let sanitized_at = found.tags.get(SANITIZED_AT).and_then(|text| text.parse::<jiff::Timestamp>().ok());
@@ -134,24 +139,20 @@ pub fn may_restore(found: &Standing, golden: &Golden, install: &InstallId, now: 
         Some(since) if since <= until => {}
         Some(_) => {
             return Err(format!(
-                "the instance {} was masked later than the newest point in time that it can be restored to; that follows \
-                 within minutes",
-                found.id
+                "the {kind} {id} was masked later than the newest point in time that it can be restored to; that follows \
+                 within minutes"
             ));
         }
         None => {
             return Err(format!(
-                "the instance {} lacks the tag {SANITIZED_AT} with the time since when it is masked, such as \
-                 2026-11-27T20:45:00Z",
-                found.id
+                "the {kind} {id} lacks the tag {SANITIZED_AT} with the time since when it is masked, such as \
+                 2026-11-27T20:45:00Z"
             ));
         }
     }
     match objection((&found.tags, found.is_encrypted, found.until), golden, install, now) {
         None => Ok(()),
-        Some(why) => {
-            Err(format!("the instance {} {why}; mask, verify and tag it, as infra/golden.yaml does", found.id))
-        }
+        Some(why) => Err(format!("the {kind} {id} {why}; mask, verify and tag it, as infra/golden.yaml does")),
     }
 }
 
@@ -228,7 +229,8 @@ mod tests {
         let instance = |day: u64| {
             let Snapshot { is_encrypted, engine, version, mut tags, made_at, .. } = snapshot(day);
             tags.0.push((SANITIZED_AT.to_owned(), AT.to_owned()));
-            Standing { id: "kagero-golden-shop".to_owned(), until: made_at, is_encrypted, engine, version, tags }
+            let (kind, id) = ("instance", "kagero-golden-shop".to_owned());
+            Standing { kind, id, until: made_at, is_encrypted, engine, version, tags }
         };
         let install = InstallId::parse("dev").unwrap();
         let judged = |found: &Standing| may_restore(found, &golden(), &install, NOW);

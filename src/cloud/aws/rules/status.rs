@@ -1,4 +1,5 @@
-//! What RDS calls the states of an instance ("Viewing Amazon RDS DB instance status").
+//! What RDS calls the states of an instance ("Viewing Amazon RDS DB instance status") and of a cluster ("Viewing DB cluster
+//! status").
 //!
 //! Guarantees: a state that is not known is neither ready nor gone.
 //! Must not know: what is done about it.
@@ -27,6 +28,7 @@ impl Status {
             "deleting" | "delete-precheck" => Self::Going,
             "failed" => Self::Broken(format!("RDS says that it has failed and cannot be recovered; {delete}")),
             "restore-error" => Self::Broken(format!("RDS could not restore it from the snapshot; {delete}")),
+            "cloning-failed" => Self::Broken(format!("RDS could not clone it from the golden cluster; {delete}")),
             "incompatible-network" => Self::Broken(format!(
                 "its subnet group has no room or was changed; deploy infra/network.yaml. {delete}"
             )),
@@ -62,6 +64,7 @@ mod tests {
         for broken in [
             "failed",
             "restore-error",
+            "cloning-failed",
             "storage-full",
             "incompatible-network",
             "incompatible-parameters",
