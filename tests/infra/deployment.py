@@ -37,6 +37,7 @@ UNKNOWN = {
     "AWS::EC2::SecurityGroupEgress",
     "AWS::EC2::SubnetNetworkAclAssociation",
     "AWS::Logs::MetricFilter",
+    "AWS::RDS::DBClusterParameterGroup",
     "AWS::SNS::Subscription",
     "AWS::SecretsManager::Secret",
 }
@@ -253,8 +254,6 @@ def _what_is_there(cloud, install):
     yield from number("keys", [it for it in cloud.client("kms").list_aliases()["Aliases"] if it["AliasName"] == f"alias/kagero-{install}"], 1)
 
     yield from number("parameter groups", rds.describe_db_parameter_groups()["DBParameterGroups"], 8)
-    clustered = rds.describe_db_cluster_parameter_groups()["DBClusterParameterGroups"]
-    yield from number("parameter groups of clusters", [it for it in clustered if it["DBClusterParameterGroupName"].startswith("kagero-")], 3)
     names = {it["DBSubnetGroupName"] for it in rds.describe_db_subnet_groups()["DBSubnetGroups"]}
     if names != {f"kagero-{install}", f"kagero-store-{install}", f"kagero-quarantine-{install}-main"}:
         yield f"the subnet groups are {sorted(names)}"
@@ -304,10 +303,6 @@ def _everything(cloud):
         "db-snapshot": [it["DBSnapshotIdentifier"] for it in rds.describe_db_snapshots()["DBSnapshots"]],
         "subnet-group": [it["DBSubnetGroupName"] for it in rds.describe_db_subnet_groups()["DBSubnetGroups"]],
         "parameter-group": [it["DBParameterGroupName"] for it in rds.describe_db_parameter_groups()["DBParameterGroups"]],
-        "cluster-parameter-group": [
-            it["DBClusterParameterGroupName"]
-            for it in rds.describe_db_cluster_parameter_groups()["DBClusterParameterGroups"]
-        ],
         "role": [it["RoleName"] for it in iam.list_roles()["Roles"]],
         "policy": [it["PolicyName"] for it in iam.list_policies(Scope="Local")["Policies"]],
         "load-balancer": [it["LoadBalancerName"] for it in elb.describe_load_balancers()["LoadBalancers"]],

@@ -265,6 +265,7 @@ table("separate", "provisioner", "may not", {
   "change an unmanaged database": on("rds:ModifyDBInstance", database, unmanaged),
   "let a service make another secret": on("secretsmanager:CreateSecret", secret("production-AbCdEf"), { "aws:ViaAWSService": "true" }),
   "read another secret": on("secretsmanager:GetSecretValue", secret("production-AbCdEf"), passwordOf("kagero-demo-0198c0ffee-g1-a1")),
+  "read another secret with a cluster's tag": on("secretsmanager:GetSecretValue", secret("production-AbCdEf"), passwordOfCluster("kagero-demo-0198c0ffee-g1")),
   "make a secret for another installation": on("secretsmanager:CreateSecret", own, bornElsewhere),
   "make an unmanaged secret": on("secretsmanager:CreateSecret", own, bornUnmanaged),
   "read a secret of others that has our name": on("secretsmanager:GetSecretValue", own, theirs),

@@ -167,7 +167,7 @@ fn schema_and_reader_agree_on_single_changes() {
         ("database: {engine: oracle}", false),
         ("database: {seed: golden}", false),
         ("database: {engine: postgres, lane: rds}", true),
-        ("database: {engine: postgres, lane: aurora}", false),
+        ("database: {engine: postgres, lane: instance}", false),
         ("database: {engine: postgres, seed: 'a b'}", false),
         ("env: {A_1: x}", true),
         ("env: {}", true),

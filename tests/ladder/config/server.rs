@@ -244,6 +244,10 @@ fn a_seed_is_a_file_or_on_rds() {
     let instance = golden.replace("snapshot = \"kagero-golden-shop-\"", "instance = \"kagero-golden-shop\"");
     let restored = big(&read_server(&format!("{SMALLEST}{ec2}{instance}database = \"shop\"\n")).unwrap());
     assert_eq!(restored.source, RdsSource::Instance("kagero-golden-shop".to_owned()));
+    let cluster = golden.replace("snapshot = \"kagero-golden-shop-\"", "cluster = \"kagero-golden-shop\"");
+    let cloned = big(&read_server(&format!("{SMALLEST}{ec2}{cluster}database = \"shop\"\n")).unwrap());
+    assert_eq!(cloned.source, RdsSource::Cluster("kagero-golden-shop".to_owned()));
+    assert_eq!((cloned.lane(), cloned.class.as_str()), (Lane::Aurora, "db.serverless"));
     let big = big(&server);
     assert_eq!(big.source, RdsSource::Snapshots("kagero-golden-shop-".to_owned()));
     assert_eq!((big.database.as_str(), big.lane(), restored.lane()), ("shop", Lane::Rds, Lane::RdsPitr));
@@ -257,7 +261,11 @@ fn a_seed_is_a_file_or_on_rds() {
             format!("{ec2}{golden}database = \"shop\"\ninstance = \"kagero-golden-shop\"\n"),
             "both `snapshot` and `instance`",
         ),
-        (format!("{ec2}{}", instance.replace("kagero-golden-shop", "production")), "a golden instance's name"),
+        (format!("{ec2}{cluster}"), "cluster` is there without `database`"),
+        (
+            format!("{ec2}{}", instance.replace("kagero-golden-shop", "production")),
+            "the name of a golden instance or cluster",
+        ),
         (format!("{ec2}{golden}database = \"shop\"\nformat = \"plain\"\n"), "`seeds.big.format` has no meaning here"),
         (
             format!("{ec2}{golden}database = \"shop\"\n").replace("engine = \"postgres\"", "engine = \"sqlite\""),
