@@ -100,11 +100,16 @@ impl Engine {
         }
     }
 
+    /// Sweeps if nobody has since that long. How long until it is time to look again.
+    pub async fn sweep_if_due(&self, scope: sweep::Scope, every: Duration) -> Result<Duration, sweep::SweepError> {
+        sweep::when_due(&self.world, &self.memory, scope, every).await
+    }
+
     /// Sweeps whenever it is time, for ever.
     pub(super) async fn keep_sweeping(&self, scope: sweep::Scope, every: Duration) {
         loop {
             // One that panics is a mistake of ours: the next one comes all the same.
-            let swept = AssertUnwindSafe(sweep::when_due(&self.world, &self.memory, scope, every)).catch_unwind().await;
+            let swept = AssertUnwindSafe(self.sweep_if_due(scope, every)).catch_unwind().await;
             let wait = match swept {
                 Ok(Ok(wait)) => wait,
                 Ok(Err(error)) => {

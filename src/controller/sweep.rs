@@ -90,7 +90,7 @@ pub enum SweepError {
 }
 
 /// When the last sweep by itself began, of whichever replica.
-const BEGAN_MARK: &str = "sweep.began_at";
+pub const BEGAN_MARK: &str = "sweep.began_at";
 
 /// Runs one sweep if it is time. How long until it is time to look again.
 pub(super) async fn when_due(
@@ -212,7 +212,6 @@ impl Sweep<'_> {
         let mut answers = BTreeMap::new();
         for key in questionable(inventory, ledgers, &self.policy) {
             let readings = self.world.store.readings(key).await?;
-            let record = ledgers.iter().find(|ledger| ledger.key == key);
             let pull = match (old.contains(&key), readings.repo, readings.pull) {
                 (false, _, Some(pull)) => Ok(pull),
                 (_, Some(repo), _) => self
@@ -223,7 +222,7 @@ impl Sweep<'_> {
                     .map_err(|error| format!("its pull request could not be read: {}", chain(&error))),
                 (_, None, _) => Err(format!("repository {} is not known; take it away by hand", key.repo.0)),
             };
-            answers.insert(key, wanted(pull.as_ref().map_err(String::clone), record, &self.policy));
+            answers.insert(key, wanted(pull.as_ref().map_err(String::clone), &self.policy));
         }
         Ok(answers)
     }

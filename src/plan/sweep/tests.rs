@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::brake::SetBy;
-use crate::domain::desired::GoneReason;
 use crate::domain::id::{DatabaseId, Generation, InstallId, MachineId, PrNumber};
-use crate::domain::ledger::{Held, Left, Said};
+use crate::domain::ledger::Said;
 use crate::domain::pull::PullState;
 use crate::plan::tests::{KEY, policy, pull, sha};
 
@@ -277,22 +276,15 @@ fn what_a_closed_environment_left_is_nobodys_even_if_its_pull_request_is_open_ag
 #[test]
 fn a_pull_request_is_wanted_unless_it_was_read_otherwise() {
     let policy = policy();
-    let ask = |pull: &crate::domain::pull::PullFacts, record: Option<&Ledger>| wanted(Ok(pull), record, &policy);
+    let ask = |pull: &crate::domain::pull::PullFacts| wanted(Ok(pull), &policy);
     let open = pull(PullState::Open, 'a');
-    let mut left = record(1, Standing::Released(NOW));
-    assert_eq!(ask(&open, None), Wanted::Yes);
-    assert_eq!(ask(&open, Some(&left)), Wanted::Yes);
-    assert!(matches!(ask(&pull(PullState::Closed, 'a'), None), Wanted::No(_)));
-    assert!(matches!(ask(&pull(PullState::Merged, 'a'), None), Wanted::No(_)));
+    assert_eq!(ask(&open), Wanted::Yes);
+    assert!(matches!(ask(&pull(PullState::Closed, 'a')), Wanted::No(_)));
+    assert!(matches!(ask(&pull(PullState::Merged, 'a')), Wanted::No(_)));
     let mut off = open.clone();
     off.labels.insert("preview:off".into());
-    assert!(matches!(ask(&off, None), Wanted::No(_)));
-    left.left = Some(Left { why: GoneReason::Expired, head_sha: Some(sha('a')), at: NOW, held: Held::default() });
-    assert!(matches!(ask(&open, Some(&left)), Wanted::No(_)));
-    assert_eq!(ask(&pull(PullState::Open, 'b'), Some(&left)), Wanted::Yes, "pushed since");
-    left.standing = Standing::Live;
-    assert_eq!(ask(&open, Some(&left)), Wanted::Yes, "reopened since");
-    assert!(matches!(wanted(Err("no answer".into()), None, &policy), Wanted::Unknown(_)));
+    assert!(matches!(ask(&off), Wanted::No(_)));
+    assert!(matches!(wanted(Err("no answer".into()), &policy), Wanted::Unknown(_)));
 }
 
 #[test]

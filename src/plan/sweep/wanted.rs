@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::desired::GoneReason;
-use crate::domain::ledger::Ledger;
 use crate::domain::policy::Policy;
 use crate::domain::pull::{PullFacts, PullState};
 
@@ -11,7 +9,8 @@ use crate::domain::pull::{PullFacts, PullState};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wanted {
-    /// It is open, has not expired and has not opted out. Whether it has one now does not matter.
+    /// It is open and has not opted out. Whether it has one now does not matter, nor whether it had one that has expired:
+    /// that one's record tells it.
     Yes,
     /// It is not, and why.
     No(String),
@@ -20,7 +19,7 @@ pub enum Wanted {
 }
 
 /// From a reading of the pull request, or from why there is none.
-pub fn wanted(pull: Result<&PullFacts, String>, record: Option<&Ledger>, policy: &Policy) -> Wanted {
+pub fn wanted(pull: Result<&PullFacts, String>, policy: &Policy) -> Wanted {
     let pull = match pull {
         Ok(pull) => pull,
         Err(why) => return Wanted::Unknown(why),
@@ -33,11 +32,5 @@ pub fn wanted(pull: Result<&PullFacts, String>, record: Option<&Ledger>, policy:
     if pull.labels.contains(&policy.labels.off) {
         return Wanted::No(format!("its pull request has opted out with the label {}", policy.labels.off));
     }
-    let left = record.filter(|record| record.is_released()).and_then(|record| record.left.as_ref());
-    match left {
-        Some(left) if left.why == GoneReason::Expired && left.head_sha.as_ref() == Some(&pull.head_sha) => {
-            Wanted::No("it has expired".to_owned())
-        }
-        _ => Wanted::Yes,
-    }
+    Wanted::Yes
 }

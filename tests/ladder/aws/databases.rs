@@ -117,9 +117,17 @@ impl Rds {
     }
 
     /// What RDS does by itself: the server's administrator has the password that was made at the restore.
-    async fn rotate(&self, name: &str) {
+    pub(super) async fn rotate(&self, name: &str) {
         let instance = self.instance(name).await.unwrap();
         self.let_in(instance.master_user_secret().unwrap()).await;
+    }
+
+    /// The same for every database that has a password of its own.
+    pub(super) async fn rotate_all(&self) {
+        let all = self.raw.describe_db_instances().send().await.unwrap();
+        for secret in all.db_instances().iter().filter_map(DbInstance::master_user_secret) {
+            self.let_in(secret).await;
+        }
     }
 
     /// The server's administrator has the password of that secret from now on.
@@ -137,7 +145,7 @@ impl Rds {
     }
 }
 
-fn seed() -> SeedName {
+pub(super) fn seed() -> SeedName {
     SeedName::parse("golden").unwrap()
 }
 

@@ -57,6 +57,7 @@ async fn fifty_environments_come_and_go_with_as_few_calls_as_there_are_things_to
     for (action, each) in EACH {
         assert_eq!(rds.staging.strict.count(action), 50 * each, "{action}");
     }
+    assert_eq!(rds.staging.strict.throttled(), 0, "our share of the account's buckets was kept");
 }
 
 fn prove_machine_of(rds: &Rds, machine: &Machine) -> Owned<MachineId> {

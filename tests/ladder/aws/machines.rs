@@ -12,9 +12,10 @@ use kagero::domain::owned::{Claim, Owned, attempt_in_name, prove_machine};
 use kagero::domain::policy::AllowList;
 
 use super::counterpart::{ACCOUNT, REGION, Staging, Wish, install};
+use super::databases::in_turn;
 use super::strict::Fault;
 
-fn prove(staging: &Staging, machine: &Machine) -> Owned<MachineId> {
+pub(super) fn prove(staging: &Staging, machine: &Machine) -> Owned<MachineId> {
     let tags = machine.tags.clone().unwrap();
     let install = install();
     let claim = Claim { install: &install, uid: &tags.uid, generation: Generation::FIRST };
@@ -27,7 +28,7 @@ fn prove(staging: &Staging, machine: &Machine) -> Owned<MachineId> {
 }
 
 /// How many instances moto has that live.
-async fn living(staging: &Staging) -> usize {
+pub(super) async fn living(staging: &Staging) -> usize {
     let all = staging.ec2.describe_instances().send().await.unwrap();
     let instances = all.reservations().iter().flat_map(aws_sdk_ec2::types::Reservation::instances);
     instances.filter(|one| one.state().unwrap().name().unwrap().as_str() != "terminated").count()
@@ -140,7 +141,7 @@ async fn every_page_of_the_fleet_is_read() {
     for pr in 1..=12 {
         // Of its own, so that its share of the account's launches is not used up.
         let machines = staging.machines().await;
-        asked.insert(machines.launch(Wish::of(pr, &network).birth()).await.unwrap());
+        asked.insert(in_turn(async || machines.launch(Wish::of(pr, &network).birth()).await).await);
     }
     let machines = staging.machines().await;
     let before = staging.strict.count("DescribeInstances");

@@ -1,4 +1,5 @@
-//! What moto is too lenient about: client tokens, limits on calls, lost answers, and errors on demand.
+//! What moto is too lenient about: client tokens, limits on calls ([`super::buckets`]), what is not shown at once
+//! ([`super::shown`]), lost answers, and errors on demand.
 //!
 //! Client tokens are as the EC2 user guide has them ("Ensuring idempotency in Amazon EC2 API requests"): the same question
 //! gets the same answer, another one under the same token `IdempotentParameterMismatch`, and one about an instance that was
@@ -15,6 +16,9 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+
+use super::buckets::Buckets;
+use super::shown::{Lag, Shown};
 
 /// What happens to a call.
 #[derive(Debug, Clone)]
@@ -46,6 +50,8 @@ struct Book {
     quotas: HashMap<String, f64>,
     /// Where the endpoints of databases lead.
     server: Option<(String, u16)>,
+    buckets: Buckets,
+    lag: Lag,
 }
 
 #[derive(Clone)]
@@ -95,6 +101,16 @@ impl Strict {
         self.book.lock().unwrap().server = Some((host.to_owned(), port));
     }
 
+    /// How far AWS is with what is asked for from now on.
+    pub fn show(&self, shown: Shown) {
+        self.book.lock().unwrap().lag.show(shown);
+    }
+
+    /// How many calls came when their bucket was empty.
+    pub fn throttled(&self) -> usize {
+        self.book.lock().unwrap().buckets.refused
+    }
+
     /// What an action was last called with.
     pub fn last(&self, action: &str) -> BTreeMap<String, String> {
         self.book.lock().unwrap().last.get(action).cloned().unwrap_or_default()
@@ -132,7 +148,9 @@ async fn answer(State(layer): State<Layer>, request: Request) -> Response {
         let role = book.keys.get(&access_key(&head.headers)).cloned().unwrap_or_default();
         book.by.entry(action.clone()).or_default().insert(role);
         book.last.insert(action.clone(), form.clone());
-        book.faults.get_mut(&action).and_then(VecDeque::pop_front)
+        let asked_for = book.faults.get_mut(&action).and_then(VecDeque::pop_front);
+        let is_due = book.buckets.take(&action);
+        asked_for.or((!is_due).then_some(Fault::Refused("RequestLimitExceeded", 503)))
     };
     match fault {
         Some(Fault::Refused(code, status)) => refusal(code, status),
@@ -193,7 +211,7 @@ impl Layer {
         {
             return known;
         }
-        let body = self.by_token(action, form).unwrap_or(body);
+        let body = self.by_token(action, form).or_else(|| self.with_ended(action, form)).unwrap_or(body);
         let answer = self.pass_on(&head.method, head.uri.path(), &head.headers, body).await;
         let (parts, text) = answer.into_parts();
         let text = axum::body::to_bytes(text, 10 << 20).await.unwrap();
@@ -207,6 +225,13 @@ impl Layer {
                 between_all(&text, "<Port>", "</Port>", &port.to_string()).into()
             }
             _ => text,
+        };
+        let text = if parts.status.is_success() {
+            let words = String::from_utf8_lossy(&text);
+            book.lag.note(action, form, &words);
+            book.lag.told(action, &words).into()
+        } else {
+            text
         };
         if parts.status.is_success() {
             if action == "AssumeRole"
@@ -251,6 +276,17 @@ impl Layer {
         question.append_pair("Action", action).append_pair("Version", "2016-11-15");
         // Nothing came of it: an instance that there is not.
         question.append_pair("InstanceId.1", id.map_or("i-00000000000000000", |(id, _)| id));
+        Some(question.finish().into())
+    }
+
+    /// What goes is told from what has ended, which moto knows only: those are asked for too.
+    fn with_ended(&self, action: &str, form: &BTreeMap<String, String>) -> Option<Bytes> {
+        let is_asked = action == "DescribeInstances" && self.book.lock().unwrap().lag.is_told();
+        let name = form.iter().find(|(key, value)| key.ends_with(".Name") && *value == "instance-state-name");
+        let filter = name.filter(|_| is_asked)?.0.strip_suffix(".Name")?.to_owned();
+        let values = form.keys().filter(|key| key.starts_with(&format!("{filter}.Value."))).count();
+        let mut question = url::form_urlencoded::Serializer::new(String::new());
+        question.extend_pairs(form).append_pair(&format!("{filter}.Value.{}", values + 1), "terminated");
         Some(question.finish().into())
     }
 

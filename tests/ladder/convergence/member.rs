@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use kagero::clock::{Clock as _, SteadyClock};
-use kagero::controller::sweep::{Report, Scope};
+use kagero::controller::sweep::{Report, Scope, SweepError};
 use kagero::controller::{Desk, Engine, World};
 use kagero::domain::policy::Policy;
 use kagero::forge::budget::WriteLimits;
@@ -213,6 +213,16 @@ impl Member {
             }))
             .await;
         }
+    }
+
+    /// Leaves sweeping to others.
+    pub fn sweep_no_more(&mut self) {
+        self.sweep_at = Duration::MAX;
+    }
+
+    /// Sweeps if nobody has since that long; how long until it is time to look again.
+    pub async fn sweep_if_due(&self, every: Duration) -> Result<Duration, SweepError> {
+        self.engine().sweep_if_due(Scope::Apply(None), every).await
     }
 
     /// Sweeps; where it stands still, something else happens before it goes on.

@@ -7,11 +7,13 @@ use kagero::controller::sweep::{Outcome, Report, Scope};
 use kagero::domain::brake::{Brake, BrakeKind, SetBy};
 use kagero::domain::guard::Guard;
 use kagero::domain::id::InstallId;
-use kagero::plan::sweep::Ruling;
+use kagero::domain::pull::PullState;
+use kagero::plan::sweep::{Counts, Ruling};
 use kagero::sim::cloud::{Decoy, Weather};
 use kagero::sim::fate::{Call, Fate};
 use kagero::sim::hub::key;
 
+use super::member::Member;
 use super::story::Event;
 use super::world::{Beginning, Installation, REPO};
 
@@ -78,6 +80,16 @@ async fn what_a_lossy_listing_hid_goes_after_a_day_and_not_before() {
 #[tokio::test]
 async fn an_open_pull_request_and_a_hold_keep_even_the_oldest_stray() {
     let mut installation = Installation::begin(Beginning::fair(3)).await;
+    // The store knows that it is closed, and nothing else of it.
+    let change = |state, draft| {
+        installation.outside.hub.change(key(REPO, 1), &super::world::commit(1, false), |facts| {
+            facts.state = state;
+            facts.draft = draft;
+        });
+    };
+    change(PullState::Open, true);
+    change(PullState::Closed, true);
+    pass(&mut installation, HOUR).await;
     strays(&installation, 1..=1);
     let left = installation.outside.cloud.residue().len();
     let at = installation.outside.time.now();
@@ -94,7 +106,7 @@ async fn an_open_pull_request_and_a_hold_keep_even_the_oldest_stray() {
     assert_eq!(rulings(&sweep(&installation, Scope::DryRun).await), BTreeMap::from([(Ruling::Spare, left)]));
     // GitHub says it is open again, which the store does not know yet: nothing goes on what the store knows.
     installation.outside.hub.change(key(REPO, 1), &super::world::commit(1, false), |facts| {
-        facts.state = kagero::domain::pull::PullState::Open;
+        facts.state = PullState::Open;
     });
     installation.outside.store.lift_brake(BrakeKind::Hold, hold.key, installation.outside.time.now()).await.unwrap();
     let report = sweep(&installation, Scope::Apply(None)).await;
@@ -106,7 +118,7 @@ async fn an_open_pull_request_and_a_hold_keep_even_the_oldest_stray() {
 async fn what_a_closed_environment_left_goes_although_its_pull_request_is_a_draft_again() {
     let mut installation = leaked().await;
     installation.outside.hub.change(key(REPO, 1), &super::world::commit(1, false), |facts| {
-        facts.state = kagero::domain::pull::PullState::Open;
+        facts.state = PullState::Open;
         facts.draft = true;
     });
     pass(&mut installation, HOUR * 22).await;
@@ -114,6 +126,40 @@ async fn what_a_closed_environment_left_goes_although_its_pull_request_is_a_draf
     pass(&mut installation, HOUR * 5).await;
     assert_eq!(installation.outside.cloud.residue(), Vec::<String>::new());
     installation.truth.at_rest().await.unwrap();
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn a_sweep_begins_when_its_time_has_come_whoever_makes_it() {
+    let mut installation = Installation::begin(Beginning { members: 2, ..Beginning::fair(3) }).await;
+    let minutes = |minutes: u64| Duration::from_mins(minutes);
+    let swept_at = async |installation: &Installation| {
+        installation.outside.store.last_sweep::<Counts>().await.unwrap().map(|counts| counts.at)
+    };
+    // Nobody but this test sweeps.
+    installation.members.iter_mut().for_each(Member::sweep_no_more);
+    assert_eq!(swept_at(&installation).await, None);
+    let due = async |installation: &Installation, member: usize| {
+        installation.members[member].sweep_if_due(HOUR).await.unwrap()
+    };
+    assert_eq!(due(&installation, 0).await, HOUR);
+    let first = swept_at(&installation).await;
+    assert_eq!(first, Some(installation.outside.time.now()));
+    pass(&mut installation, minutes(20)).await;
+    for member in [0, 1] {
+        assert_eq!(due(&installation, member).await, minutes(40));
+        assert_eq!(swept_at(&installation).await, first);
+    }
+    pass(&mut installation, minutes(40)).await;
+    assert_eq!(due(&installation, 1).await, HOUR);
+    let second = swept_at(&installation).await;
+    assert_eq!(second, Some(installation.outside.time.now()));
+    // A clock that was put back has noted a time that is still to come.
+    pass(&mut installation, minutes(1)).await;
+    let ahead = installation.outside.time.now().plus(HOUR * 24);
+    installation.outside.store.set_mark(kagero::controller::sweep::BEGAN_MARK, ahead.0).await.unwrap();
+    assert_eq!(due(&installation, 0).await, HOUR);
+    assert_eq!(swept_at(&installation).await, Some(installation.outside.time.now()));
     installation.end().await;
 }
 
