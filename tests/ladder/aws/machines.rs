@@ -95,7 +95,7 @@ async fn what_a_machine_is_told_at_birth_holds_no_secret() {
     let secret = hex::encode([7; 32]);
     let base64 = base64::engine::general_purpose::STANDARD.encode([7; 32]);
     assert!(!told.contains(&secret) && !told.contains(&base64));
-    assert!(!told.contains("{{") && !told.contains("{%"), "{told}");
+    assert!(!told.contains("{{") && !told.contains("{%") && !told.contains("readable"), "{told}");
 }
 
 #[tokio::test]
