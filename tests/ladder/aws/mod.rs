@@ -9,3 +9,4 @@ mod machines;
 mod program;
 mod quotas;
 mod strict;
+mod whole;

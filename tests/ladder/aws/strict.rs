@@ -15,6 +15,15 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use tokio::sync::mpsc;
+
+/// A call that had an effect: what it asked for, and what was answered.
+#[derive(Debug)]
+pub struct Done {
+    pub action: String,
+    pub form: BTreeMap<String, String>,
+    pub answer: String,
+}
 
 /// What happens to a call.
 #[derive(Debug, Clone)]
@@ -46,6 +55,8 @@ struct Book {
     quotas: HashMap<String, f64>,
     /// Where the endpoints of databases lead.
     server: Option<(String, u16)>,
+    /// Who is told of what was done.
+    told: Vec<mpsc::UnboundedSender<Done>>,
 }
 
 #[derive(Clone)]
@@ -93,6 +104,13 @@ impl Strict {
     /// The endpoints of databases lead there from now on.
     pub fn lead_databases_to(&self, host: &str, port: u16) {
         self.book.lock().unwrap().server = Some((host.to_owned(), port));
+    }
+
+    /// What is done from now on, in the order in which it is answered.
+    pub fn done(&self) -> mpsc::UnboundedReceiver<Done> {
+        let (tell, told) = mpsc::unbounded_channel();
+        self.book.lock().unwrap().told.push(tell);
+        told
     }
 
     /// What an action was last called with.
@@ -216,6 +234,11 @@ impl Layer {
                 let ids = form.iter().filter(|(key, _)| key.starts_with("InstanceId."));
                 book.terminated.extend(ids.map(|(_, id)| id.clone()));
             }
+            for tell in &book.told {
+                let (action, form) = (action.to_owned(), form.clone());
+                // Whoever has gone does not want to know.
+                let _ = tell.send(Done { action, form, answer: String::from_utf8_lossy(&text).into_owned() });
+            }
         }
         drop(book);
         Response::from_parts(parts, Body::from(text))
@@ -273,7 +296,7 @@ fn access_key(headers: &HeaderMap) -> String {
     between(signature, "Credential=", "/").unwrap_or_default().to_owned()
 }
 
-fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+pub fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     Some(text.split_once(before)?.1.split_once(after)?.0)
 }
 
