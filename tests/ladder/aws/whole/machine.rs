@@ -6,13 +6,15 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::surroundings::ip;
-use crate::process::rig::kill9;
+use crate::process::rig::{PATIENCE, kill9};
+use crate::wait::look_again;
 
 /// The other end of every machine's cable.
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 64, 255, 254);
@@ -20,30 +22,40 @@ const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 64, 255, 254);
 const BOOT: &str = include_str!("boot.sh");
 const SYSTEMCTL: &str = include_str!("systemctl.sh");
 
+/// What a machine keeps while it is off.
+pub struct Disk(tempfile::TempDir);
+
+impl Disk {
+    /// The disk of a machine that has never booted.
+    pub fn new(user_data: &[u8]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        for (name, text) in
+            [("boot.sh", BOOT.as_bytes()), ("systemctl", SYSTEMCTL.as_bytes()), ("user-data", user_data)]
+        {
+            std::fs::write(home.path().join(name), text).unwrap();
+        }
+        Self(home)
+    }
+}
+
 pub struct Machine {
     process: Child,
     /// Where its cable is plugged in.
-    pub port: String,
+    port: String,
     /// Which network namespace it is, as the kernel names it.
     pub network: PathBuf,
-    home: tempfile::TempDir,
+    disk: Arc<Disk>,
 }
 
 impl Machine {
     /// Plugs it in at that address and lets it boot. Returns once it is on its way.
-    pub async fn boot(address: Ipv4Addr, user_data: &[u8]) -> Self {
+    pub async fn boot(address: Ipv4Addr, disk: Arc<Disk>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let home = tempfile::tempdir().unwrap();
-        let file = |name: &str| home.path().join(name);
-        for (name, text) in
-            [("boot.sh", BOOT.as_bytes()), ("systemctl", SYSTEMCTL.as_bytes()), ("user-data", user_data)]
-        {
-            std::fs::write(file(name), text).unwrap();
-        }
-        let console = std::fs::File::create(file("console")).unwrap();
+        let home = disk.0.path();
+        let console = std::fs::File::options().create(true).append(true).open(home.join("console")).unwrap();
         let mut command = Command::new("unshare");
         command.args(["--net", "--mount", "--propagation", "private", "--uts", "--ipc", "--pid", "--mount-proc"]);
-        command.args(["--fork", "--kill-child", "bash"]).arg(file("boot.sh")).arg(home.path());
+        command.args(["--fork", "--kill-child", "bash"]).arg(home.join("boot.sh")).arg(home);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(console).kill_on_drop(true);
         let mut process = command.spawn().unwrap();
         let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -51,13 +63,13 @@ impl Machine {
         let pid = process.id().unwrap().to_string();
         let network = std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
         let port = format!("machine{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut machine = Self { process, port, network, home };
+        let mut machine = Self { process, port, network, disk };
         assert_eq!(said.as_deref(), Some("up"), "{}", machine.console());
         let port = &machine.port;
         ip(&format!("link add {port} type veth peer name eth0 netns {pid}"));
         ip(&format!("address add {ROUTER}/32 dev {port}"));
         ip(&format!("link set {port} up"));
-        ip(&format!("route add {address}/32 dev {port}"));
+        ip(&format!("route replace {address}/32 dev {port}"));
         let mut input = machine.process.stdin.take().unwrap();
         input.write_all(format!("{address} {ROUTER}\n").as_bytes()).await.unwrap();
         machine
@@ -65,7 +77,7 @@ impl Machine {
 
     /// What was written to its console.
     pub fn console(&self) -> String {
-        std::fs::read_to_string(self.home.path().join("console")).unwrap_or_default()
+        std::fs::read_to_string(self.disk.0.path().join("console")).unwrap_or_default()
     }
 
     /// Runs something in its network, as root if it does not say otherwise; whether it went well, and what it said.
@@ -86,9 +98,14 @@ impl Machine {
         processes_in(&self.network).into_iter().filter(is_agent).collect()
     }
 
-    /// Pulls the plug.
-    pub fn end(&self) {
+    /// Pulls the plug, and waits until all is dark.
+    pub async fn end(&self) {
         kill9(self.process.id().unwrap().cast_signed());
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !processes_in(&self.network).is_empty() {
+            assert!(tokio::time::Instant::now() < deadline, "{} does not go off", self.port);
+            look_again().await;
+        }
     }
 }
 

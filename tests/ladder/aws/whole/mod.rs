@@ -192,6 +192,21 @@ async fn story() {
     })
     .await;
 
+    // As a draft it sleeps: the machine is off. When it boots again nobody executes user data, and all of it holds.
+    let before = machine.network.clone();
+    rig.github.repo().set_draft(number, ACTOR, true).await.unwrap();
+    rig.until_says(number, "Preview asleep").await;
+    eventually("no machine runs", PATIENCE, async || region.machines().is_empty()).await;
+    rig.github.repo().set_draft(number, ACTOR, false).await.unwrap();
+    rig.until_ready(number).await;
+    assert!(page(&rig, number).await.unwrap().starts_with("after: 2 orders of 300, "));
+    let machines = region.machines();
+    let [machine] = &machines[..] else { panic!("{} machines", machines.len()) };
+    assert_ne!(machine.network, before);
+    assert_eq!(machine.console().matches("user data: done").count(), 1, "{}", machine.console());
+    let reached: [String; 2] = rig.visit(number, "/reaches").await.unwrap().json().await.unwrap();
+    assert_eq!(reached, ["[Errno 111] Connection refused", "reached"]);
+
     // The merge leaves nothing.
     let network = machine.network.clone();
     rig.github.repo().merge(number, ACTOR).await.unwrap();
@@ -217,8 +232,8 @@ async fn nothing_is_left(region: &Region) {
     let snapshots = region.rds.raw.describe_db_snapshots().snapshot_type("manual").send().await.unwrap();
     assert_eq!(snapshots.db_snapshots().len(), 1, "the golden one");
     assert!(region.machines().is_empty());
-    for (action, count) in [("RunInstances", 1), ("TerminateInstances", 1), ("DeleteDBInstance", 1)] {
-        assert_eq!(staging.strict.count(action), count, "{action}");
+    for action in ["StopInstances", "StartInstances", "TerminateInstances", "DeleteDBInstance"] {
+        assert_eq!(staging.strict.count(action), 1, "{action}");
     }
 }
 

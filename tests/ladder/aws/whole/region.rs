@@ -5,7 +5,7 @@
 //! Must not know: Kagero's controller.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::internet::Authority;
-use super::machine::Machine;
+use super::machine::{Disk, Machine};
 use super::{DATABASES, METADATA};
 use crate::aws::databases::Rds;
 use crate::aws::strict::{Done, between};
@@ -25,9 +25,19 @@ use crate::aws::strict::{Done, between};
 /// What the metadata service says to whoever reaches it.
 pub const SAID_BY_METADATA: &str = "metadata of the machine";
 
+/// An instance that was launched and not terminated.
+struct Instance {
+    address: Ipv4Addr,
+    disk: Arc<Disk>,
+    /// While it runs.
+    machine: Option<Arc<Machine>>,
+}
+
+type Instances = Arc<Mutex<BTreeMap<String, Instance>>>;
+
 pub struct Region {
     pub rds: Arc<Rds>,
-    machines: Arc<Mutex<BTreeMap<String, Arc<Machine>>>>,
+    instances: Instances,
     _making: AbortOnDropHandle<()>,
     _metadata: AbortOnDropHandle<()>,
 }
@@ -50,43 +60,65 @@ impl Region {
         let production = rds.raw.delete_db_instance().db_instance_identifier("production");
         production.skip_final_snapshot(true).send().await.unwrap();
 
-        let (rds, machines) = (Arc::new(rds), Arc::default());
+        let (rds, instances) = (Arc::new(rds), Instances::default());
         let done = rds.staging.strict.done();
-        let making = AbortOnDropHandle::new(tokio::spawn(make(Arc::clone(&rds), Arc::clone(&machines), done)));
+        let making = AbortOnDropHandle::new(tokio::spawn(make(Arc::clone(&rds), Arc::clone(&instances), done)));
         let at = SocketAddr::new(METADATA.parse().unwrap(), 80);
         let listener = tokio::net::TcpListener::bind(at).await.unwrap();
         let router = Router::new().route("/", get(async || SAID_BY_METADATA));
         let metadata =
             AbortOnDropHandle::new(tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }));
-        Self { rds, machines, _making: making, _metadata: metadata }
+        Self { rds, instances, _making: making, _metadata: metadata }
     }
 
     /// The machines that run.
     pub fn machines(&self) -> Vec<Arc<Machine>> {
-        self.machines.lock().unwrap().values().cloned().collect()
+        self.instances.lock().unwrap().values().filter_map(|instance| instance.machine.clone()).collect()
     }
 }
 
 /// Makes what AWS would make of each call.
-async fn make(rds: Arc<Rds>, machines: Arc<Mutex<BTreeMap<String, Arc<Machine>>>>, mut done: UnboundedReceiver<Done>) {
+async fn make(rds: Arc<Rds>, instances: Instances, mut done: UnboundedReceiver<Done>) {
     while let Some(Done { action, form, answer }) = done.recv().await {
+        let ids = form.iter().filter(|(key, _)| key.starts_with("InstanceId."));
+        let ids: Vec<String> = ids.map(|(_, id)| id.clone()).collect();
         match action.as_str() {
             "RunInstances" => {
                 let id = between(&answer, "<instanceId>", "<").unwrap();
                 let told = rds.staging.ec2.describe_instances().instance_ids(id).send().await.unwrap();
                 let address = told.reservations()[0].instances()[0].private_ip_address().unwrap().parse().unwrap();
-                let user_data = STANDARD.decode(&form["UserData"]).unwrap();
-                let machine = Machine::boot(address, &user_data).await;
-                machines.lock().unwrap().insert(id.to_owned(), Arc::new(machine));
+                let disk = Arc::new(Disk::new(&STANDARD.decode(&form["UserData"]).unwrap()));
+                let machine = Some(Arc::new(Machine::boot(address, Arc::clone(&disk)).await));
+                instances.lock().unwrap().insert(id.to_owned(), Instance { address, disk, machine });
             }
-            "TerminateInstances" => {
-                for (_, id) in form.iter().filter(|(key, _)| key.starts_with("InstanceId.")) {
-                    machines.lock().unwrap().remove(id).unwrap().end();
+            "StartInstances" => {
+                for id in &ids {
+                    let off = instances.lock().unwrap().get(id).filter(|it| it.machine.is_none()).map(Instance::parts);
+                    if let Some((address, disk)) = off {
+                        let machine = Arc::new(Machine::boot(address, disk).await);
+                        instances.lock().unwrap().get_mut(id).unwrap().machine = Some(machine);
+                    }
+                }
+            }
+            "StopInstances" | "TerminateInstances" => {
+                for id in &ids {
+                    let machine = instances.lock().unwrap().get_mut(id).and_then(|instance| instance.machine.take());
+                    if let Some(machine) = machine {
+                        machine.end().await;
+                    }
+                    if action == "TerminateInstances" {
+                        instances.lock().unwrap().remove(id);
+                    }
                 }
             }
             "RestoreDBInstanceFromDBSnapshot" => rds.rotate(&form["DBInstanceIdentifier"]).await,
-            "StopInstances" | "StartInstances" => panic!("{action} is not made here"),
             _ => {}
         }
+    }
+}
+
+impl Instance {
+    fn parts(&self) -> (Ipv4Addr, Arc<Disk>) {
+        (self.address, Arc::clone(&self.disk))
     }
 }

@@ -3,6 +3,7 @@
 # those that it was told to read; keeps them running as they say.
 #
 #   systemctl daemon-reload | systemctl enable --now <unit>
+#   systemctl boot          starts what is enabled, as systemd does by itself
 set -euo pipefail
 umask 0022
 readonly units=/etc/systemd/system read=/run/units
@@ -23,6 +24,13 @@ main() {
             mkdir -p "$units/$wanted.wants"
             ln -sf "$units/$unit" "$units/$wanted.wants/$unit"
             setsid "$0" keep "$read/$unit" </dev/null &
+            ;;
+        boot)
+            "$0" daemon-reload
+            local enabled
+            for enabled in "$units"/multi-user.target.wants/kagero*; do
+                setsid "$0" keep "$read/$(basename "$enabled")" </dev/null &
+            done
             ;;
         "keep "*) keep "$2" ;;
         *) fail "it is not known here: $*" ;;
