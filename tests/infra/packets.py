@@ -31,8 +31,8 @@ AT_ONCE = min(8000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2)
 NOBODY = 65534
 LINGER = struct.pack("ii", 1, 0)
 
-# What is promised of environments (ARCHITECTURE.md): gateway → application, environment → its own database, environment →
-# internet, and nothing else. Each of these actors is a key of reachability.ACTORS or named below.
+# What is promised of environments: gateway → application, environment → its own database, environment → internet, and nothing
+# else.
 ENVIRONMENT = ("machine 1", "machine 2", "database 1", "database 2")
 PROMISED = {
     ("gateway", "machine 1"): HIGH,

@@ -110,6 +110,7 @@ impl Machine {
 }
 
 impl Drop for Machine {
+    #[allow(clippy::print_stderr, reason = "what a failed test has to show")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("console of {}:\n{}", self.port, self.console());

@@ -29,6 +29,9 @@ const INTERNET: &str = "198.51.100.7";
 /// See the EC2 user guide, "Access instance metadata".
 const METADATA: &str = "169.254.169.254";
 
+/// A machine that does much else at the same time takes a while to boot one more.
+const MAKING: Duration = Duration::from_mins(3);
+
 /// Absence is proven by a look that is a minute younger than the last question, which is the least that is allowed on AWS.
 const GOING: Duration = Duration::from_mins(4);
 
@@ -158,7 +161,7 @@ async fn story() {
 
     // In goes a webhook, out comes a page with data of the golden snapshot.
     let number = rig.open("Shows the orders", vec![]).await;
-    rig.until_ready(number).await;
+    rig.until_ready_within(number, MAKING).await;
     assert_eq!(page(&rig, number).await.unwrap(), "before: 2 orders of 300, 1 migrations, tls");
     let machines = region.machines();
     let [machine] = &machines[..] else { panic!("{} machines", machines.len()) };
@@ -176,7 +179,7 @@ async fn story() {
 
     // A push replaces it, on the same machine and with the same data.
     rig.push(number, "Another title", vec![FileChange::write("app.py", app("after"))]).await;
-    rig.until_ready(number).await;
+    rig.until_ready_within(number, MAKING).await;
     assert_eq!(page(&rig, number).await.unwrap(), "after: 2 orders of 300, 2 migrations, tls");
     assert_eq!(region.rds.staging.strict.count("RunInstances"), 1);
 
@@ -198,7 +201,7 @@ async fn story() {
     rig.until_says(number, "Preview asleep").await;
     eventually("no machine runs", PATIENCE, async || region.machines().is_empty()).await;
     rig.github.repo().set_draft(number, ACTOR, false).await.unwrap();
-    rig.until_ready(number).await;
+    rig.until_ready_within(number, MAKING).await;
     assert!(page(&rig, number).await.unwrap().starts_with("after: 2 orders of 300, "));
     let machines = region.machines();
     let [machine] = &machines[..] else { panic!("{} machines", machines.len()) };
@@ -224,7 +227,7 @@ async fn story() {
 async fn nothing_is_left(region: &Region) {
     let staging = &region.rds.staging;
     let all = staging.ec2.describe_instances().send().await.unwrap();
-    let instances: Vec<_> = all.reservations().iter().flat_map(|one| one.instances()).collect();
+    let instances: Vec<_> = all.reservations().iter().flat_map(aws_sdk_ec2::types::Reservation::instances).collect();
     let states: Vec<&str> = instances.iter().map(|one| one.state().unwrap().name().unwrap().as_str()).collect();
     assert_eq!(states, ["terminated"]);
     let databases = region.rds.raw.describe_db_instances().send().await.unwrap();

@@ -140,8 +140,13 @@ impl Rig {
 
     /// Waits until the head answers at the link and both the program and the pull request say so.
     pub async fn until_ready(&self, number: u64) {
+        self.until_ready_within(number, PATIENCE).await;
+    }
+
+    /// The same where it may take that long.
+    pub async fn until_ready_within(&self, number: u64, patience: Duration) {
         let head = self.head(number).await;
-        eventually(format!("pull request {number} is ready at {head}"), PATIENCE, async || {
+        eventually(format!("pull request {number} is ready at {head}"), patience, async || {
             let Some(detail) = self.detail(number).await? else { return Err("not known yet".to_owned()) };
             let told = self.situation(number, &detail);
             if detail.view.phase != Phase::Ready || detail.view.commit.as_ref().is_none_or(|sha| sha.as_str() != head) {
