@@ -31,7 +31,7 @@ table inet kagero {
 RULES
 
 "$program" agent --dir "$home/machine" --init <<'OPTIONS'
-{"uid": "{{ uid }}", "generation": {{ generation }}, "public_key": "{{ public_key }}", "port": {{ port }}}
+{"uid": "{{ uid }}", "generation": {{ generation }}, "public_key": "{{ public_key }}", "port": {{ port }}{% if readable %}, "readable": {{ readable | tojson }}{% endif %}}
 OPTIONS
 
 cat >/etc/systemd/system/kagero-agent.service <<'UNIT'

@@ -32,6 +32,9 @@ struct Birth {
     generation: Generation,
     public_key: ControllerKey,
     port: u16,
+    /// Files that every process may read.
+    #[serde(default)]
+    readable: Vec<PathBuf>,
 }
 
 /// Runs until told to stop.
@@ -53,5 +56,6 @@ fn init(dir: &Path) -> anyhow::Result<()> {
     options.listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, birth.port));
     // What it runs is a pull request's, and the machine's root is not.
     options.sandbox.weakest = SandboxLevel::Bubblewrap;
+    options.sandbox.read_only_paths = birth.readable;
     options.save().with_context(|| format!("the options cannot be written into {}", dir.display()))
 }

@@ -203,6 +203,8 @@ pub fn machine_settings(
             None => AgentSource::Image,
             Some((url, sha256)) => AgentSource::Fetched { url: url.clone(), sha256: sha256.clone() },
         },
+        // The application verifies its database's certificate by the same authorities as we do.
+        readable: server.rds.root_certificate.iter().cloned().collect(),
         page: MachineSettings::PAGE,
     }
 }

@@ -12,6 +12,7 @@ import traceback
 
 import deployment
 import facts
+import packets
 import permissions
 import reachability
 import scripts
@@ -78,6 +79,7 @@ CHECKS = {
     "mask": scripts.check_mask,
     "reachability": reachability.check,
     "reachability notices every rule": reachability.self_test,
+    "reachability by packets": packets.check,
     "permissions": permissions.check,
     "golden pipeline": facts.check_golden,
     "cfn-lint": lint,

@@ -111,9 +111,11 @@ class Network:
     nat_subnet: dict  # "NatA" -> "PublicA"
 
 
-def read(parameters=None):
-    network = Stack("network", {"Install": "demo", **(parameters or {})})
-    slots = Stack("slots", {"Install": "demo"}, network.exports)
+def read(parameters=None, templates=None):
+    """What the templates say; `templates` are copies, by name, in place of those in infra/."""
+    templates = templates or {}
+    network = Stack("network", {"Install": "demo", **(parameters or {})}, template=templates.get("network"))
+    slots = Stack("slots", {"Install": "demo"}, network.exports, templates.get("slots"))
     needed = {"SourcePrefix": "production-", "Databases": "shop", "MaskImage": f"masks@sha256:{'0' * 64}", "Install": "demo"}
     # Of what the stacks in between export it needs these; reachability does not depend on them.
     others = {f"kagero-demo-{key}": key for key in ("KeyArn", "AlarmTopicArn")}
@@ -258,7 +260,7 @@ class Evaluation:
         )
 
 
-def _places(network):
+def places_of(network):
     """Each actor in each zone, with an address of its own."""
     found = {}
     for number, (actor, (role, groups)) in enumerate(ACTORS.items()):
@@ -268,19 +270,26 @@ def _places(network):
     return found
 
 
-def matrix(network):
-    """Every pair of actors and the ports that are open between them, wherever they stand."""
-    places, evaluation, found = _places(network), Evaluation(network), {}
-    for (caller, one), source in places.items():
-        for (callee, other), target in places.items():
+def cells(places):
+    """Every pair of places that the matrix speaks of, as two keys of `places`."""
+    for caller, one in places:
+        for callee, other in places:
             if caller == callee == "internet" or (one, other) == ("B", "B"):
                 continue
             # Of these there is one each.
-            if caller == callee and set(source[2]) & {"Slot01", "Slot02"}:
+            if caller == callee and set(places[caller, one][2]) & {"Slot01", "Slot02"}:
                 continue
-            possible = {it for it in PROBES if evaluation.connects(source, target, *it, CHOSEN, any)}
-            reliable = {it for it in possible if evaluation.connects(source, target, *it, ANSWERS, all)}
-            found.setdefault((caller, callee), []).append((possible, reliable))
+            yield (caller, one), (callee, other)
+
+
+def matrix(network):
+    """Every pair of actors and the ports that are open between them, wherever they stand."""
+    places, evaluation, found = places_of(network), Evaluation(network), {}
+    for caller, callee in cells(places):
+        source, target = places[caller], places[callee]
+        possible = {it for it in PROBES if evaluation.connects(source, target, *it, CHOSEN, any)}
+        reliable = {it for it in possible if evaluation.connects(source, target, *it, ANSWERS, all)}
+        found.setdefault((caller[0], callee[0]), []).append((possible, reliable))
     return found
 
 

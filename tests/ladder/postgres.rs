@@ -3,6 +3,7 @@
 //! Guarantees: it ends with the test, and its data go with it.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -20,6 +21,8 @@ pub const SUPERUSER: &str = "shop";
 
 pub struct Postgres {
     pub port: u16,
+    /// Where it listens, as PostgreSQL writes several.
+    addresses: &'static str,
     data: tempfile::TempDir,
     server: Option<Child>,
 }
@@ -27,12 +30,17 @@ pub struct Postgres {
 impl Postgres {
     /// Makes it and waits until it answers.
     pub async fn start() -> Self {
+        Self::start_on("127.0.0.1").await
+    }
+
+    /// The same at these addresses, loopback among them.
+    pub async fn start_on(addresses: &'static str) -> Self {
         let data = tempfile::tempdir().unwrap();
         if let Some(user) = user() {
             chown(data.path(), Some(user.uid), Some(user.gid)).unwrap();
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { port, data, server: None };
+        let mut server = Self { port, addresses, data, server: None };
         let mut initdb = server.program("initdb");
         initdb.args(["--auth=trust", "--no-sync", "--username", SUPERUSER, "-D"]).arg(server.data.path().join("data"));
         assert!(initdb.status().unwrap().success(), "initdb failed");
@@ -45,12 +53,22 @@ impl Postgres {
         format!("postgres://{SUPERUSER}@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// Puts a file where the server finds it by its name; only the server can read it.
+    pub fn keep(&self, name: &str, text: &str) {
+        let path = self.data.path().join("data").join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some(user) = user() {
+            chown(&path, Some(user.uid), Some(user.gid)).unwrap();
+        }
+    }
+
     /// Starts it after a stop.
     pub async fn start_again(&mut self) {
         assert!(self.server.is_none(), "it runs already");
         let mut server = self.program("postgres");
         server.arg("-D").arg(self.data.path().join("data"));
-        server.args(["-p", &self.port.to_string(), "-F", "-h", "127.0.0.1", "-k", ""]);
+        server.args(["-p", &self.port.to_string(), "-F", "-h", self.addresses, "-k", ""]);
         self.server = Some(server.spawn().unwrap());
         let url = self.url();
         eventually("PostgreSQL answers", PATIENCE, async || sqlx::PgPool::connect(&url).await.is_ok()).await;

@@ -4,6 +4,8 @@
 //! so that it can be taken away again; user data holds no secret.
 //! Must not know: when a machine is wanted.
 
+use std::path::PathBuf;
+
 use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
     BlockDeviceMapping, EbsBlockDevice, HttpTokensState, IamInstanceProfileSpecification,
@@ -52,6 +54,9 @@ pub struct MachineSettings {
     pub public_key: ControllerKey,
     /// Where a machine gets the agent from.
     pub agent: AgentSource,
+    /// Files of the image that what a pull request runs may read: the authorities that databases are verified by. Agents
+    /// older than this field do not start where there are any.
+    pub readable: Vec<PathBuf>,
     /// Instances on a page of a listing.
     pub page: i32,
 }
@@ -90,6 +95,7 @@ pub fn user_data(settings: &MachineSettings, birth: &MachineBirth<'_>) -> Result
         port => AGENT_PORT,
         agent_url => url,
         agent_sha256 => sha256,
+        readable => settings.readable.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
     };
     let text = templates.render_str(USER_DATA, values).map_err(|error| bug(birth, error.to_string()))?;
     if text.len() > USER_DATA_BYTES {

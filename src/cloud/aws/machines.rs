@@ -4,7 +4,8 @@
 //! question whose answer was lost is found by it. An instance is terminated by itself, after it was read once more.
 //! Must not know: what runs on them.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -57,12 +58,16 @@ struct Inner {
     network: Network,
     pace: Pace,
     clock: Arc<dyn Clock>,
+    /// By id: what was stopped and not started since. The answer under its token does not tell so, and its age neither if it
+    /// was woken soon.
+    stopped: Mutex<HashSet<String>>,
 }
 
 impl Ec2Machines {
     /// Machines in that network. Whoever calls has seen that the ground is staging's.
     pub fn new(aws: Connection, settings: MachineSettings, network: Network, clock: Arc<dyn Clock>) -> Self {
-        Self { inner: Arc::new(Inner { aws, settings, network, pace: Pace::default(), clock }) }
+        let (pace, stopped) = (Pace::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { aws, settings, network, pace, clock, stopped }) }
     }
 }
 
@@ -144,6 +149,10 @@ impl Inner {
         }
     }
 
+    fn stopped(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_young(&self, instance: &Instance) -> bool {
         let Some(began) = instance.launch_time().and_then(|time| time.to_millis().ok()) else { return true };
         self.clock.now().0.saturating_sub(began) < i64::try_from(JUST_MADE.as_millis()).unwrap_or(i64::MAX)
@@ -178,8 +187,10 @@ impl Inner {
             let why = "what was made under its token is not visible yet; it is looked for again";
             return Err(refused(ErrorClass::Ambiguous, what, why));
         };
-        if !self.is_young(instance) || life(instance) == Some(MachineState::Stopped) {
+        let was_stopped = self.stopped().contains(id);
+        if was_stopped || !self.is_young(instance) || life(instance) == Some(MachineState::Stopped) {
             self.bring_up(&what, instance).await?;
+            self.stopped().remove(id);
         }
         MachineId::parse(id).map_err(|error| refused(ErrorClass::Bug, what, error.to_string()))
     }
@@ -222,7 +233,10 @@ impl Inner {
         }
         self.pace.take(Bucket::Change, &what)?;
         match self.aws.make.ec2.stop_instances().instance_ids(machine.id().as_str()).send().await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.stopped().insert(machine.id().as_str().to_owned());
+                Ok(())
+            }
             Err(error) if code(&error).is_some_and(|code| code.starts_with("InvalidInstanceID.NotFound")) => Ok(()),
             Err(error) => Err(told(Verb::Change, what, &error)),
         }
@@ -234,6 +248,7 @@ impl Inner {
             return Ok(());
         }
         self.pace.take(Bucket::Terminate, &what)?;
+        self.stopped().remove(machine.id().as_str());
         match self.aws.remove.ec2.terminate_instances().instance_ids(machine.id().as_str()).send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error).is_some_and(|code| code.starts_with("InvalidInstanceID.NotFound")) => Ok(()),

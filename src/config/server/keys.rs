@@ -406,7 +406,7 @@ pub(super) static PACE: Table = Table {
             "busy",
             lasting(Duration::from_millis(50), Duration::from_mins(5)),
             "100ms",
-            "Between two looks while something is being made or taken away; 2s with machines on EC2.",
+            "Between two looks while something is being made or taken away; 2s with machines on EC2, and at least 1s.",
         ),
         default(
             "idle",

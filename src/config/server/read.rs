@@ -31,6 +31,9 @@ const CLUSTER_CLASS: &str = "db.serverless";
 /// With machines on EC2: between two looks while something is being made or taken away.
 const AWS_BUSY: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// The least of it: each look takes calls from the share of the account's limits that changes need too.
+const AWS_LEAST_BUSY: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// With machines on EC2: what was asked for may be invisible for so long ("Eventual consistency in the Amazon EC2 API").
 const AWS_GRACE: std::time::Duration = std::time::Duration::from_mins(5);
 
@@ -189,6 +192,11 @@ impl Reader<'_> {
         }
         if on_aws && view.written("grace").is_none() {
             grace = AWS_GRACE;
+        }
+        if on_aws && busy < AWS_LEAST_BUSY {
+            let problem = Problem::new(view.span("busy"), "`pace.busy` is too short for machines on EC2", "");
+            let help = "looks would take the calls that changes need: use 2s, and at least 1s";
+            self.problems.push(problem.help(help));
         }
         if on_aws && grace < AWS_LEAST_GRACE {
             let problem = Problem::new(view.span("grace"), "`pace.grace` is too short for machines on EC2", "");

@@ -150,6 +150,7 @@ impl Staging {
             with_databases: true,
             public_key: ControllerKey::from(&SigningKey::from_bytes(&[7; 32])),
             agent: AgentSource::Image,
+            readable: Vec::new(),
             page: 5,
         }
     }

@@ -34,7 +34,7 @@ pub(super) struct Rds {
     pub(super) staging: Staging,
     pub(super) raw: aws_sdk_rds::Client,
     secrets: aws_sdk_secretsmanager::Client,
-    server: Postgres,
+    pub(super) server: Postgres,
 }
 
 pub(super) fn tag(key: &str, value: &str) -> Tag {
@@ -43,6 +43,11 @@ pub(super) fn tag(key: &str, value: &str) -> Tag {
 
 impl Rds {
     pub(super) async fn start() -> Self {
+        Self::start_on("127.0.0.1").await
+    }
+
+    /// The same, with the server at these addresses, loopback among them.
+    pub(super) async fn start_on(addresses: &'static str) -> Self {
         let staging = Staging::start().await;
         let by_hand = settings(&staging.moto.url).await;
         let raw = aws_sdk_rds::Client::new(&by_hand);
@@ -73,7 +78,7 @@ impl Rds {
             .await
             .unwrap();
         snapshot(&raw, SNAPSHOT, &[("kagero:sanitized", "true"), ("kagero:install", "dev")]).await;
-        let server = restored().await;
+        let server = restored(addresses).await;
         staging.strict.lead_databases_to("127.0.0.1", server.port);
         Self { staging, raw, secrets, server }
     }
@@ -140,7 +145,7 @@ impl Rds {
         superuser.execute(sqlx::AssertSqlSafe(format!("ALTER ROLE {ADMIN} PASSWORD '{password}'"))).await.unwrap();
     }
 
-    async fn superuser(&self, database: &str) -> PgConnection {
+    pub(super) async fn superuser(&self, database: &str) -> PgConnection {
         connect(self.server.port, SUPERUSER, None, database).await.unwrap()
     }
 }
@@ -162,8 +167,8 @@ async fn connect(port: u16, user: &str, password: Option<&str>, database: &str) 
 
 /// A server as a snapshot of production's brings it: an administrator who is no superuser, logins with passwords, tables of
 /// two owners, a second database that anybody may enter.
-async fn restored() -> Postgres {
-    let server = Postgres::start().await;
+async fn restored(addresses: &'static str) -> Postgres {
+    let server = Postgres::start_on(addresses).await;
     let mut superuser = connect(server.port, SUPERUSER, None, "postgres").await.unwrap();
     // Everybody else needs a password.
     let rules = format!("host all {SUPERUSER} 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n");

@@ -14,3 +14,4 @@ mod program;
 mod quotas;
 mod shown;
 mod strict;
+mod whole;

@@ -16,9 +16,18 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use tokio::sync::mpsc;
 
 use super::buckets::Buckets;
 use super::shown::{Lag, Shown};
+
+/// A call that had an effect: what it asked for, and what was answered.
+#[derive(Debug)]
+pub struct Done {
+    pub action: String,
+    pub form: BTreeMap<String, String>,
+    pub answer: String,
+}
 
 /// What happens to a call.
 #[derive(Debug, Clone)]
@@ -52,6 +61,8 @@ struct Book {
     server: Option<(String, u16)>,
     buckets: Buckets,
     lag: Lag,
+    /// Who is told of what was done.
+    told: Vec<mpsc::UnboundedSender<Done>>,
 }
 
 #[derive(Clone)]
@@ -109,6 +120,13 @@ impl Strict {
     /// How many calls came when their bucket was empty.
     pub fn throttled(&self) -> usize {
         self.book.lock().unwrap().buckets.refused
+    }
+
+    /// What is done from now on, in the order in which it is answered.
+    pub fn done(&self) -> mpsc::UnboundedReceiver<Done> {
+        let (tell, told) = mpsc::unbounded_channel();
+        self.book.lock().unwrap().told.push(tell);
+        told
     }
 
     /// What an action was last called with.
@@ -247,6 +265,11 @@ impl Layer {
                 let ids = form.iter().filter(|(key, _)| key.starts_with("InstanceId."));
                 book.terminated.extend(ids.map(|(_, id)| id.clone()));
             }
+            for tell in &book.told {
+                let (action, form) = (action.to_owned(), form.clone());
+                // Whoever has gone does not want to know.
+                let _ = tell.send(Done { action, form, answer: String::from_utf8_lossy(&text).into_owned() });
+            }
         }
         drop(book);
         Response::from_parts(parts, Body::from(text))
@@ -315,7 +338,7 @@ fn access_key(headers: &HeaderMap) -> String {
     between(signature, "Credential=", "/").unwrap_or_default().to_owned()
 }
 
-fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+pub fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     Some(text.split_once(before)?.1.split_once(after)?.0)
 }
 

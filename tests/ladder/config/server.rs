@@ -222,6 +222,13 @@ fn instances_are_launched_where_the_operator_has_said_and_nowhere_else() {
     assert!(without.contains("there is no [compute.ec2]") && without.contains("vpc"), "{without}");
     let unused = refused(&format!("{SMALLEST}\n[compute.ec2]\n{ec2}"));
     assert!(unused.contains("has no meaning without `kind = \"ec2\"`"), "{unused}");
+    for (pace, allowed) in [("busy = \"1s\"", true), ("busy = \"900ms\"", false), ("grace = \"59s\"", false)] {
+        let told = read_server(&format!("{text}[pace]\n{pace}\n")).map_err(|told| told.render(RenderStyle::Plain));
+        assert!(
+            told.as_ref().is_ok() == allowed && told.err().is_none_or(|told| told.contains("too short for machines")),
+            "{pace}"
+        );
+    }
     for (half, other) in [
         ("agent_url = \"https://x.test/kagero\"", "agent_sha256"),
         (&*format!("agent_sha256 = \"{}\"", "ab".repeat(32)), "agent_url"),

@@ -249,8 +249,10 @@ impl Rig {
 
     /// Names of the databases of environments that there are, from the server itself.
     pub async fn databases(&self) -> Vec<String> {
-        if self.lane == Lane::Sqlite {
-            return residue::directories(&self.state_dir().join("databases")).unwrap();
+        match self.lane {
+            Lane::Sqlite => return residue::directories(&self.state_dir().join("databases")).unwrap(),
+            Lane::Postgres => {}
+            Lane::Rds => return Vec::new(),
         }
         let server = load_server(&self.dir.join("kagero.toml")).map_err(|errors| format!("{errors:?}")).unwrap();
         let (around, state_dir) = (Surroundings::usual().unwrap(), self.state_dir());

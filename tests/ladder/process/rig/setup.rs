@@ -28,13 +28,15 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 pub enum Lane {
     Sqlite,
     Postgres,
+    /// Instances of their own, which are not on this computer.
+    Rds,
 }
 
 impl Lane {
     fn word(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
-            Self::Postgres => "postgres",
+            Self::Postgres | Self::Rds => "postgres",
         }
     }
 }
@@ -71,6 +73,10 @@ impl Setup {
 
     pub fn postgres() -> Self {
         Self::with_lane(Lane::Postgres)
+    }
+
+    pub fn rds() -> Self {
+        Self::with_lane(Lane::Rds)
     }
 
     fn with_lane(lane: Lane) -> Self {

@@ -2,6 +2,8 @@
 //!
 //! Guarantees: a wait that fails tells the whole situation.
 
+use std::time::Duration;
+
 use kagero::domain::ledger::Standing;
 use kagero::http::api::Detail;
 use kagero::report::view::{Phase, StageState};
@@ -138,8 +140,13 @@ impl Rig {
 
     /// Waits until the head answers at the link and both the program and the pull request say so.
     pub async fn until_ready(&self, number: u64) {
+        self.until_ready_within(number, PATIENCE).await;
+    }
+
+    /// The same where it may take that long.
+    pub async fn until_ready_within(&self, number: u64, patience: Duration) {
         let head = self.head(number).await;
-        eventually(format!("pull request {number} is ready at {head}"), PATIENCE, async || {
+        eventually(format!("pull request {number} is ready at {head}"), patience, async || {
             let Some(detail) = self.detail(number).await? else { return Err("not known yet".to_owned()) };
             let told = self.situation(number, &detail);
             if detail.view.phase != Phase::Ready || detail.view.commit.as_ref().is_none_or(|sha| sha.as_str() != head) {
@@ -173,7 +180,12 @@ impl Rig {
 
     /// Waits until nothing is left of a pull request and everyone is told so.
     pub async fn until_gone(&self, number: u64) {
-        eventually(format!("nothing is left of pull request {number}"), PATIENCE, async || {
+        self.until_gone_within(number, PATIENCE).await;
+    }
+
+    /// The same where it takes that long.
+    pub async fn until_gone_within(&self, number: u64, patience: Duration) {
+        eventually(format!("nothing is left of pull request {number}"), patience, async || {
             let Some(detail) = self.detail(number).await? else { return Err("not known yet".to_owned()) };
             let released = matches!(detail.ledger.as_ref().map(|ledger| ledger.standing), Some(Standing::Released(_)));
             if !released || !matches!(detail.view.phase, Phase::Destroyed(_)) {
