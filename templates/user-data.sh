@@ -16,8 +16,8 @@ chmod 0755 "$fetched"
 mv "$fetched" "$program"
 {%- endif %}
 
-# Nobody but root asks the metadata service: what it says of the machine is none of a pull request's business. Set before
-# every start of the agent, so that it holds after a reboot too.
+# Nobody but root asks the metadata service, and no container: what it says of the machine is none of a pull request's
+# business. Set before every start of the agent, so that it holds after a reboot too.
 cat >"$home/metadata.nft" <<'RULES'
 table inet kagero
 delete table inet kagero
@@ -26,6 +26,11 @@ table inet kagero {
     type filter hook output priority 0; policy accept;
     ip daddr 169.254.169.254 meta skuid != 0 reject
     ip6 daddr fd00:ec2::254 meta skuid != 0 reject
+  }
+  chain forward {
+    type filter hook forward priority -10; policy accept;
+    ip daddr 169.254.169.254 reject
+    ip6 daddr fd00:ec2::254 reject
   }
 }
 RULES

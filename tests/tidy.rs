@@ -34,6 +34,8 @@ const MAP: &[(&str, &[&str])] = &[
     ("seed", &["domain", "clock", "telemetry"]),
     ("store", &["domain", "clock", "telemetry"]),
     ("agent", &["domain", "clock", "telemetry"]),
+    // A compose file is a part of a repository's configuration that only the checkout has.
+    ("agent::container", &["config"]),
     // The two that act. The controller fills the gateway's route table and knows nothing else of it.
     (
         "controller",
@@ -111,6 +113,7 @@ const WRAPPED: &[(&str, &[&str])] = &[
     ("aws_sdk_", &["src/cloud/aws"]),
     ("aws_smithy_", &["src/cloud/aws"]),
     ("aws_types", &["src/cloud/aws"]),
+    ("bollard", &["src/agent/container"]),
     ("sqlx", &["src/store", "src/seed", "src/cloud/local/databases", "src/cloud/postgres"]),
 ];
 

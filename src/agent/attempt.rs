@@ -13,16 +13,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::checkout::{CheckoutError, Git, Wanted};
+use super::container::{self, ContainerPlan, Engines, Material, Prepared, has_containers};
 use super::logs::{AttemptLogs, Log, LogStore, Masks, Source};
 use super::options::AgentOptions;
 use super::ports::PortBook;
 use super::release::{Release, variables};
 use super::sandbox::Sandbox;
 use super::stage::{self, StageEnd};
-use super::supervisor::{Service, StartFailure, describe};
+use super::supervisor::{Service, ServicePlan, StartFailure, describe};
+use super::unit::{ProcessPlan, Recipe};
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::assignment::{Assignment, Stage, StageFailure};
-use crate::domain::policy::Command;
+use crate::domain::policy::{Command, Runs};
 
 /// What every attempt on this agent needs.
 pub struct Workshop {
@@ -34,10 +36,20 @@ pub struct Workshop {
     pub git: Git,
     /// Gives ports to services.
     pub ports: PortBook,
+    /// Has containers, where there are any.
+    pub engines: Engines,
     /// Keeps what is said.
     pub logs: LogStore,
     /// Shows what is done.
     pub board: Arc<Board>,
+}
+
+/// Where a command runs.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    release: &'a Release,
+    /// `None`: in the sandbox.
+    workplace: Option<&'a ContainerPlan>,
 }
 
 /// How an attempt ended without a release.
@@ -67,7 +79,7 @@ impl Workshop {
                 .map(String::as_str),
         );
         let logs = self.logs.begin(task.digest(), task.commit.clone(), masks).map_err(|error| no_room(&error))?;
-        let made = Release::make(&self.options.dir, assignment, &self.sandbox, &self.ports, self.options.pace, &logs);
+        let made = Release::make(&self.options.dir, assignment, &self.sandbox, &self.engines);
         let release = Arc::new(made.map_err(|error| no_room(&error))?);
         self.board.state().candidate = Some(Arc::clone(&release));
         let done = self.stages(assignment, &release, before, &logs, cancel).await;
@@ -92,16 +104,77 @@ impl Workshop {
     ) -> Result<(), Ended> {
         let task = &assignment.task;
         self.checkout(assignment, release, logs, cancel).await?;
+        let build_log = logs.log(Source::Stage(Stage::Build));
+        let prepared = self.prepare(assignment, release, &build_log, cancel).await?;
         let mut env = variables(assignment);
+        let place = Place { release, workplace: prepared.workplace() };
         if let Some(build) = &task.build {
-            self.run(Stage::Build, build, release, &env, logs, cancel).await?;
+            self.run((Stage::Build, &build_log), build, place, &env, cancel).await?;
         }
         if let Some(migrate) = &task.migrate {
             env.extend(assignment.migrate_env.clone());
-            self.run(Stage::Migrate, migrate, release, &env, logs, cancel).await?;
+            let log = logs.log(Source::Stage(Stage::Migrate));
+            self.run((Stage::Migrate, &log), migrate, place, &env, cancel).await?;
         }
         self.enter(Stage::Start);
+        release.furnish(self.services(prepared.services, assignment, release, logs));
         self.start(release, before, cancel).await
+    }
+
+    /// Pulls and builds images, if the task has any.
+    async fn prepare(
+        &self,
+        assignment: &Assignment,
+        release: &Release,
+        log: &Log,
+        cancel: &CancellationToken,
+    ) -> Result<Prepared, Ended> {
+        if has_containers(assignment) {
+            self.enter(Stage::Build);
+        }
+        let prepared = tokio::select! {
+            prepared = container::prepare(&self.engines, assignment, &release.rooms.source, log) => prepared,
+            () = cancel.cancelled() => return Err(Ended::Cancelled),
+        };
+        prepared.map_err(|refusal| {
+            let (reason, log_tail) = (refusal.to_string(), log.tail());
+            log.note(&format!("[kagero] {reason}"));
+            Ended::Failed(StageFailure { stage: Stage::Build, reason, log_tail })
+        })
+    }
+
+    /// The services of a release, none of them started.
+    pub fn services(
+        &self,
+        materials: Vec<Material>,
+        assignment: &Assignment,
+        release: &Release,
+        logs: &AttemptLogs,
+    ) -> Vec<Service> {
+        let env = variables(assignment);
+        let service = |material: Material| {
+            let recipe = match (material.container, &material.service.runs) {
+                (Some(plan), _) => Recipe::Container(Box::new(plan)),
+                (None, Runs::Process(run)) => self.process(run, release),
+                // Whoever has prepared them has given every other one its container.
+                (None, Runs::Container(_) | Runs::Compose(_)) => return None,
+            };
+            Some(Service::new(ServicePlan {
+                log: logs.log(Source::Service(&material.service.name)),
+                env: env.clone(),
+                recipe,
+                depends_on: material.depends_on,
+                ports: self.ports.clone(),
+                pace: self.options.pace,
+                service: material.service,
+            }))
+        };
+        materials.into_iter().filter_map(service).collect()
+    }
+
+    fn process(&self, run: &str, release: &Release) -> Recipe {
+        let (run, rooms, sandbox) = (run.to_owned(), release.rooms.clone(), self.sandbox.clone());
+        Recipe::Process(Box::new(ProcessPlan { run, rooms, sandbox }))
     }
 
     async fn checkout(
@@ -134,19 +207,23 @@ impl Workshop {
 
     async fn run(
         &self,
-        stage: Stage,
+        (stage, log): (Stage, &Log),
         command: &Command,
-        release: &Release,
+        place: Place<'_>,
         env: &BTreeMap<String, String>,
-        logs: &AttemptLogs,
         cancel: &CancellationToken,
     ) -> Result<(), Ended> {
-        self.enter(stage);
-        let log = logs.log(Source::Stage(stage));
+        if self.board.state().rollouts.stage() != Some(stage) {
+            self.enter(stage);
+        }
         let began = SystemClock.now();
-        let end = stage::run(&self.sandbox, &release.rooms, command, env, &log, cancel).await;
+        let recipe = match place.workplace {
+            Some(plan) => Recipe::Container(Box::new(plan.once(&command.run))),
+            None => self.process(&command.run, place.release),
+        };
+        let end = stage::run(&recipe, command.timeout, env, log, cancel).await;
         let took = super::span(SystemClock.now().since(began));
-        let (name, advice) = (stage.as_str(), advice(&log, stage));
+        let (name, advice) = (stage.as_str(), advice(log, stage));
         let reason = match end {
             StageEnd::Done => {
                 log.note(&format!("[kagero] {name} ended well after {took}"));
@@ -176,7 +253,7 @@ impl Workshop {
         before: Option<&Release>,
         cancel: &CancellationToken,
     ) -> Result<(), Ended> {
-        let (beside, instead): (Vec<_>, Vec<_>) = release.services.iter().partition(|service| service.overlaps());
+        let (beside, instead) = sides(release.services());
         healthy(&beside, cancel).await?;
         if instead.is_empty() {
             return Ok(());
@@ -197,10 +274,41 @@ impl Workshop {
 /// The old versions of these services.
 fn standing_aside<'a>(before: &'a Release, instead: &[&Service]) -> Vec<&'a Service> {
     let names: Vec<_> = instead.iter().map(|service| service.report().name).collect();
-    before.services.iter().filter(|service| names.contains(&service.report().name)).collect()
+    before.services().iter().filter(|service| names.contains(&service.report().name)).collect()
 }
 
+/// Those that may run beside their old versions, and those that may not, or depend on one that may not.
+fn sides(services: &[Service]) -> (Vec<&Service>, Vec<&Service>) {
+    let (mut beside, mut instead): (Vec<&Service>, Vec<&Service>) =
+        services.iter().partition(|service| service.overlaps());
+    loop {
+        let waits = |service: &&Service| {
+            let depends_on = service.depends_on();
+            instead.iter().any(|other| depends_on.contains(other.name()))
+        };
+        let Some(at) = beside.iter().position(waits) else { return (beside, instead) };
+        instead.push(beside.remove(at));
+    }
+}
+
+/// Starts them, each after those among them that it depends on, and waits until all are healthy.
 async fn healthy(services: &[&Service], cancel: &CancellationToken) -> Result<(), Ended> {
+    let mut left: Vec<&Service> = services.to_vec();
+    while !left.is_empty() {
+        let names: Vec<_> = left.iter().map(|service| service.name()).collect();
+        let (mut next, rest): (Vec<&Service>, Vec<&Service>) =
+            left.iter().partition(|service| !service.depends_on().iter().any(|name| names.contains(&name)));
+        if next.is_empty() {
+            // No reader lets a circle through.
+            next.clone_from(&rest);
+        }
+        left = if next.len() == left.len() { Vec::new() } else { rest };
+        healthy_at_once(&next, cancel).await?;
+    }
+    Ok(())
+}
+
+async fn healthy_at_once(services: &[&Service], cancel: &CancellationToken) -> Result<(), Ended> {
     for service in services {
         service.start();
     }

@@ -53,8 +53,10 @@ impl Board {
         let mut rollouts = state.rollouts.clone();
         for (rollout, release) in [(&mut rollouts.candidate, &state.candidate), (&mut rollouts.serving, &state.serving)]
         {
-            if let (Some(rollout), Some(release)) = (rollout, release) {
-                with_services(rollout, release.tell());
+            if let (Some(rollout), Some(release)) = (rollout, release)
+                && let Some(services) = release.tell()
+            {
+                with_services(rollout, services);
             }
         }
         let rollouts_mut = rollouts.candidate.iter_mut().chain(&mut rollouts.serving);

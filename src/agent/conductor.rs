@@ -99,7 +99,7 @@ impl Conductor {
             }
             // It may have come so far that services which cannot run beside its own were stopped for it.
             let serving = self.workshop.board.state().serving.clone();
-            for service in serving.iter().flat_map(|serving| &serving.services) {
+            for service in serving.iter().flat_map(|serving| serving.services()) {
                 service.start();
             }
         }
@@ -180,6 +180,7 @@ mod tests {
     use super::*;
     use crate::agent::board::Board;
     use crate::agent::checkout::Git;
+    use crate::agent::container::{Engines, Material};
     use crate::agent::logs::{LogStore, Masks};
     use crate::agent::options::AgentOptions;
     use crate::agent::ports::PortBook;
@@ -188,7 +189,7 @@ mod tests {
     use crate::agent::signature::ControllerKey;
     use crate::domain::assignment::{ServiceState, Source, Task};
     use crate::domain::id::{CommitSha, EnvUid, Generation, ServiceName};
-    use crate::domain::policy::Service;
+    use crate::domain::policy::{Runs, Service};
 
     async fn workshop(dir: &Path) -> Arc<Workshop> {
         let key = ControllerKey::from(&ed25519_dalek::SigningKey::from_bytes(&[7; 32]));
@@ -204,6 +205,7 @@ mod tests {
         Arc::new(Workshop {
             git: Git::new(&options.mirrors_dir, &options.dir, options.git.clone()).unwrap(),
             ports: PortBook::open(options.ports_dir.clone(), None).unwrap(),
+            engines: Engines::new(&options),
             logs: LogStore::open(options.dir.join("logs"), options.logs).unwrap(),
             board: Arc::new(Board::new(options.clone(), sandbox.level(), None)),
             options,
@@ -223,7 +225,7 @@ mod tests {
                 migrate: None,
                 services: vec![Service {
                     name: ServiceName::parse("worker").unwrap(),
-                    run: "exec sleep 1000".to_owned(),
+                    runs: Runs::Process("exec sleep 1000".to_owned()),
                     health: None,
                     start_timeout: Duration::from_secs(30),
                     public: false,
@@ -239,12 +241,15 @@ mod tests {
             migrate_env: BTreeMap::new(),
             reachable: Vec::new(),
         };
-        let Workshop { options, sandbox, ports, logs, .. } = workshop;
+        let Workshop { options, sandbox, engines, logs, .. } = workshop;
         let task = &assignment.task;
         let logs = logs.begin(task.digest(), task.commit.clone(), Masks::default()).unwrap();
-        let release = Release::make(&options.dir, &assignment, sandbox, ports, options.pace, &logs).unwrap();
+        let release = Release::make(&options.dir, &assignment, sandbox, engines).unwrap();
         fs::create_dir_all(&release.rooms.source).unwrap();
         sandbox.give(&release.rooms.source).unwrap();
+        let service = task.services[0].clone();
+        let material = Material { service, depends_on: Vec::new(), container: None };
+        release.furnish(workshop.services(vec![material], &assignment, &release, &logs));
         Arc::new(release)
     }
 
@@ -253,7 +258,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let workshop = workshop(dir.path()).await;
         let (old, new) = (release(&workshop, 1), release(&workshop, 2));
-        let (before, instead) = (&old.services[0], &new.services[0]);
+        let (before, instead) = (&old.services()[0], &new.services()[0]);
         before.start();
         before.started().await.unwrap();
         workshop.board.state().serving = Some(Arc::clone(&old));

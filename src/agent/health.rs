@@ -1,19 +1,23 @@
 //! Whether a service is ready for visitors.
 //!
-//! Guarantees: an answer counts only if the service's own process listens on its port, so that no other
-//! environment's process can answer for it.
+//! Guarantees: an answer counts only if the service's own process listens on its port, or the engine publishes its
+//! container there, so that no other environment's process can answer for it.
 //! Must not know: what follows from the answer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::sandbox::Confined;
+use super::unit::Unit;
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A proxy that finds nobody behind it hangs up within this time.
+const HANGING_UP: Duration = Duration::from_millis(300);
 
 /// What a service answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +73,7 @@ impl Probe {
     }
 
     /// Asks once. `alive` is how long the process has lived.
-    pub async fn ask(&mut self, process: &Confined, alive: Duration) -> Answer {
+    pub async fn ask(&mut self, unit: &Unit, alive: Duration) -> Answer {
         let address = match &self.question {
             Question::Path { address, .. } | Question::Port(address) => *address,
             Question::Alive(settle) if alive >= *settle => return Answer::Healthy,
@@ -77,13 +81,11 @@ impl Probe {
         };
         let port = address.port();
         let asks_port = self.listens == Listens::Unknown || matches!(self.question, Question::Port(_));
-        if asks_port && !matches!(timeout(PATIENCE, TcpStream::connect(address)).await, Ok(Ok(_))) {
-            return Answer::NotYet(format!(
-                "nothing listens on 127.0.0.1:{port}; let the command listen on the variable PORT"
-            ));
+        if asks_port && !accepts(address, unit.is_behind_a_proxy()).await {
+            return Answer::NotYet(format!("nothing listens on 127.0.0.1:{port}; {}", unit.advice()));
         }
         if self.listens == Listens::Unknown {
-            if !process.listens(port) {
+            if !unit.has_port(port).await {
                 return Answer::NotYet(format!("port {port} belongs to another process"));
             }
             self.listens = Listens::Proven;
@@ -95,5 +97,18 @@ impl Probe {
             Err(error) if error.is_timeout() => Answer::NotYet("its health path did not answer in time".to_owned()),
             Err(_) => Answer::NotYet("its health path did not answer in HTTP".to_owned()),
         }
+    }
+}
+
+/// Whether a connection is taken and, where somebody else takes it, kept.
+async fn accepts(address: SocketAddr, is_behind_a_proxy: bool) -> bool {
+    let Ok(Ok(mut stream)) = timeout(PATIENCE, TcpStream::connect(address)).await else { return false };
+    if !is_behind_a_proxy {
+        return true;
+    }
+    match timeout(HANGING_UP, stream.read_u8()).await {
+        // Who waits for a question, or speaks first, is there.
+        Err(_) | Ok(Ok(_)) => true,
+        Ok(Err(_)) => false,
     }
 }

@@ -6,13 +6,15 @@
 //! Must not know: pull requests, GitHub, plans, the store.
 //!
 //! An assignment's way: [`server`] takes it, [`conductor`] lets it begin, [`attempt`] leads it through
-//! [`checkout`], [`stage`] and [`supervisor`] into a [`release`], and [`board`] tells how it stands.
+//! [`checkout`], [`container`], [`stage`] and [`supervisor`] into a [`release`], and [`board`] tells how it stands. What
+//! runs is a [`unit`]: a process in the [`sandbox`], or a container.
 
 pub mod attempt;
 pub mod board;
 pub mod checkout;
 pub mod client;
 pub mod conductor;
+pub mod container;
 pub mod former;
 pub mod health;
 pub mod logs;
@@ -31,6 +33,7 @@ pub mod signature;
 pub mod stage;
 pub mod supervisor;
 pub mod tls;
+pub mod unit;
 
 use std::collections::HashSet;
 use std::fs;
@@ -52,6 +55,7 @@ use self::attempt::Workshop;
 use self::board::Board;
 use self::checkout::Git;
 use self::conductor::{Conductor, Order};
+use self::container::Engines;
 use self::logs::LogStore;
 use self::options::{AgentOptions, OptionsError};
 use self::ports::PortBook;
@@ -125,6 +129,11 @@ pub async fn run(options: AgentOptions) -> Result<(), AgentFailure> {
         tracing::warn!(env.uid = %options.uid, sandbox.level = ?report.level, "a stronger sandbox does not work: {failure}");
     }
     let logs = LogStore::open(options.dir.join("logs"), options.logs).map_err(cannot("keep logs"))?;
+    let engines = Engines::new(&options);
+    if let Err(error) = engines.clear().await {
+        tracing::warn!(env.uid = %options.uid, %error, "what the agent before has left in containers cannot be removed yet; \
+            it is tried again before anything runs in one");
+    }
     let git = Git::new(&options.mirrors_dir, &options.dir, options.git.clone()).map_err(cannot("keep mirrors"))?;
     let outside = outside(&options).map_err(cannot("find its own address"))?;
     let ports = PortBook::open(options.ports_dir.clone(), outside).map_err(cannot("open the book of ports"))?;
@@ -147,7 +156,7 @@ pub async fn run(options: AgentOptions) -> Result<(), AgentFailure> {
         let listener = TlsListener::begin(listener, &options.dir).map_err(cannot("take encrypted connections"))?;
         tokio::spawn(async move { axum::serve(listener, router).await })
     };
-    let workshop = Arc::new(Workshop { options, sandbox, git, ports, logs, board });
+    let workshop = Arc::new(Workshop { options, sandbox, git, ports, engines, logs, board });
     let conducting = tokio::spawn(Conductor::new(workshop).conduct(inbox));
     let burying = tokio::spawn(bury());
     tokio::select! {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::protocol::{OPTIONS_FILE, write_atomically};
 use super::signature::ControllerKey;
 use crate::domain::assignment::SandboxLevel;
-use crate::domain::id::{EnvUid, Generation};
+use crate::domain::id::{EnvUid, Generation, InstallId};
 
 /// What an agent is started with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,26 @@ pub struct AgentOptions {
     pub logs: LogLimits,
     /// How services are watched.
     pub pace: SupervisionPace,
+    /// The installation, for the labels of containers.
+    #[serde(default)]
+    pub install: Option<InstallId>,
+    /// How containers are made.
+    #[serde(default)]
+    pub containers: ContainerOptions,
+}
+
+/// How containers are made. What processes may use up ([`SandboxOptions`]) bounds containers too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerOptions {
+    /// The engine's socket as `unix:///path`; `None`: `DOCKER_HOST`, else the usual places.
+    pub engine: Option<String>,
+    /// Ends the pulling of an image that takes longer.
+    pub pull_timeout: Duration,
+    /// Ends the building of an image that takes longer.
+    pub build_timeout: Duration,
+    /// Bytes of the folder that a build sees, after `.dockerignore`.
+    pub context_bytes: u64,
 }
 
 /// How commits are fetched.
@@ -125,6 +145,8 @@ impl AgentOptions {
             sandbox: SandboxOptions::default(),
             logs: LogLimits::default(),
             pace: SupervisionPace::default(),
+            install: None,
+            containers: ContainerOptions::default(),
         }
     }
 
@@ -168,6 +190,17 @@ pub enum OptionsError {
 impl Default for GitOptions {
     fn default() -> Self {
         Self { protocols: vec!["https".to_owned()], timeout: Duration::from_mins(10) }
+    }
+}
+
+impl Default for ContainerOptions {
+    fn default() -> Self {
+        Self {
+            engine: None,
+            pull_timeout: Duration::from_mins(15),
+            build_timeout: Duration::from_mins(30),
+            context_bytes: 1 << 30,
+        }
     }
 }
 

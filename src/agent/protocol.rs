@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::id::{CommitSha, EnvUid, Generation, ServiceName};
 use crate::domain::time::Timestamp;
 
-pub use super::options::{AgentOptions, GitOptions, LogLimits, SandboxOptions, SupervisionPace};
+pub use super::container::remove_containers;
+pub use super::options::{AgentOptions, ContainerOptions, GitOptions, LogLimits, SandboxOptions, SupervisionPace};
 pub use super::process::{ProcessRef, carriers, carrying, descendants};
 pub use super::removal::remove_tree;
 pub use super::signature::ControllerKey;
@@ -43,6 +44,8 @@ pub const SIGNATURE_HEADER: &str = "kagero-signature";
 pub const OPTIONS_FILE: &str = "agent.json";
 /// File in a machine's directory that tells where the agent listens: an [`AddressFile`].
 pub const ADDRESS_FILE: &str = "agent.addr";
+/// File in a machine's directory that tells where its containers are. Missing: it never had any.
+pub const CONTAINERS_FILE: &str = "containers.json";
 /// Environment variable that a machine's agent and everything below it start with; its value is the machine's directory.
 pub const MACHINE_VARIABLE: &str = "KAGERO_MACHINE";
 

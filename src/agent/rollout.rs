@@ -67,6 +67,11 @@ impl Rollouts {
         }
     }
 
+    /// The stage that the candidate is in.
+    pub fn stage(&self) -> Option<Stage> {
+        self.candidate.as_ref()?.stages.last().map(|report| report.stage)
+    }
+
     /// The candidate has failed.
     pub fn fail(&mut self, failure: StageFailure, now: Timestamp) {
         if let Some(candidate) = &mut self.candidate {
@@ -108,7 +113,7 @@ mod tests {
     use super::*;
     use crate::domain::assignment::Source;
     use crate::domain::id::{CommitSha, EnvUid, Generation, ServiceName};
-    use crate::domain::policy::Service;
+    use crate::domain::policy::{Runs, Service};
 
     fn task(fill: &str) -> Task {
         Task {
@@ -120,7 +125,7 @@ mod tests {
             migrate: None,
             services: vec![Service {
                 name: ServiceName::parse("web").unwrap(),
-                run: String::new(),
+                runs: Runs::Process(String::new()),
                 health: None,
                 start_timeout: Duration::ZERO,
                 public: true,

@@ -1,7 +1,7 @@
 //! One service: started, watched for as long as it runs, restarted when it ends or is not healthy any more,
 //! stopped with all that it started.
 //!
-//! Guarantees: at most one process tree per service; a service that was never healthy gives up after a few
+//! Guarantees: at most one process tree or container per service; a service that was never healthy gives up after a few
 //! tries, one that was is restarted for as long as it is wanted; after [`Service::stop`] nothing of it runs. Every
 //! process gets a port that no other environment has; one that visitors were sent to is kept by [`former`] first.
 //! Must not know: other services, rollouts, git.
@@ -23,8 +23,9 @@ use super::health::{Answer, Probe};
 use super::logs::Log;
 use super::options::SupervisionPace;
 use super::ports::{PortBook, PortLease};
-use super::sandbox::{Confined, Rooms, Sandbox};
+use super::unit::{Recipe, Unit};
 use crate::domain::assignment::{ServiceReport, ServiceState};
+use crate::domain::id::ServiceName;
 use crate::domain::policy;
 
 /// Ends a healthy service must be apart for the waiting time to begin anew.
@@ -37,10 +38,10 @@ pub struct ServicePlan {
     pub service: policy::Service,
     /// Variables, `PORT` not among them.
     pub env: BTreeMap<String, String>,
-    /// Its directories.
-    pub rooms: Rooms,
-    /// Its confinement.
-    pub sandbox: Sandbox,
+    /// What is started.
+    pub recipe: Recipe,
+    /// Services of the same release that have to be healthy before it is started.
+    pub depends_on: Vec<ServiceName>,
     /// Where its ports come from.
     pub ports: PortBook,
     /// How it is watched.
@@ -103,6 +104,16 @@ impl Service {
     /// Whether an old and a new version may run side by side.
     pub fn overlaps(&self) -> bool {
         self.plan.service.overlap
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &ServiceName {
+        &self.plan.service.name
+    }
+
+    /// Services of the same release that have to be healthy before it is started.
+    pub fn depends_on(&self) -> &[ServiceName] {
+        &self.plan.depends_on
     }
 
     /// Begins to run it, unless it runs.
@@ -230,36 +241,29 @@ impl Keeper {
         self.failure.send_replace(Some(StartFailure { reason, log_tail: self.plan.log.tail() }));
     }
 
-    /// Runs the process once.
+    /// Runs it once.
     async fn once(&self, limit: Option<Instant>) -> Ended {
-        let mut env = self.plan.env.clone();
         let lease = match self.lease() {
             Ok(lease) => lease,
             Err(error) => return Ended::Early(format!("got no free port ({error})")),
         };
         let address = lease.as_ref().map(PortLease::address);
-        if let Some(address) = address {
-            env.insert("PORT".to_owned(), address.port().to_string());
-            env.insert("HOST".to_owned(), address.ip().to_string());
-        }
-        let mut process = match self.plan.sandbox.start(&self.plan.rooms, &self.plan.service.run, &env) {
-            Ok(process) => process,
+        let mut unit = match self.plan.recipe.start(&self.plan.env, address).await {
+            Ok(unit) => unit,
             Err(error) => return Ended::Early(format!("could not be started ({error})")),
         };
         self.report.send_modify(|report| {
             report.state = ServiceState::Starting;
             report.address = address;
         });
-        let output = process.output();
-        let (out, err) = (self.plan.log.clone(), self.plan.log.clone());
-        tokio::spawn(async move { tokio::join!(out.drain(output.stdout), err.drain(output.stderr)) });
-        let ended = self.watch(&mut process, address, limit).await;
+        unit.listen(&self.plan.log);
+        let ended = self.watch(&mut unit, address, limit).await;
         let state = if matches!(ended, Ended::Told) { ServiceState::Stopped } else { ServiceState::Restarting };
         // Before its port is let go: whoever asks from now on is not sent there.
         self.report.send_modify(|report| report.state = state);
         match ended {
-            Ended::Told | Ended::TooLate(_) | Ended::Sick(..) => process.stop(self.plan.pace.grace).await,
-            Ended::Early(_) | Ended::Late(..) => process.kill().await,
+            Ended::Told | Ended::TooLate(_) | Ended::Sick(..) => unit.stop(self.plan.pace.grace).await,
+            Ended::Early(_) | Ended::Late(..) => unit.kill().await,
         }
         if let Some(lease) = lease {
             former::keep(lease, self.report.subscribe(), self.told.subscribe(), self.plan.pace.drain);
@@ -267,14 +271,14 @@ impl Keeper {
         ended
     }
 
-    async fn watch(&self, process: &mut Confined, address: Option<SocketAddr>, limit: Option<Instant>) -> Ended {
+    async fn watch(&self, unit: &mut Unit, address: Option<SocketAddr>, limit: Option<Instant>) -> Ended {
         let mut probe = Probe::new(self.plan.service.health.as_deref(), address, self.plan.pace.settle);
         let began = Instant::now();
         let late = limit.unwrap_or_else(|| began + self.plan.service.start_timeout);
         let mut last = Answer::NotYet("it has not been asked yet".to_owned());
         loop {
             tokio::select! {
-                ended = process.wait() => return Ended::Early(describe(ended)),
+                ended = unit.wait() => return Ended::Early(describe(ended) + unit.cause().await),
                 () = self.cancel.cancelled() => return Ended::Told,
                 () = sleep_until(late) => {
                     let limit = self.plan.service.start_timeout;
@@ -285,7 +289,7 @@ impl Keeper {
             }
             // The probe has a limit of its own, so that the process's end is not missed for long.
             last = tokio::select! {
-                answer = probe.ask(process, began.elapsed()) => answer,
+                answer = probe.ask(unit, began.elapsed()) => answer,
                 () = self.cancel.cancelled() => return Ended::Told,
             };
             if matches!(last, Answer::Healthy) {
@@ -294,22 +298,24 @@ impl Keeper {
         }
         self.was_healthy.store(true, Ordering::Relaxed);
         self.report.send_modify(|report| report.state = ServiceState::Healthy);
-        self.attend(process, &mut probe, began).await
+        self.attend(unit, &mut probe, began).await
     }
 
     /// Asks a healthy service for as long as it stays so.
-    async fn attend(&self, process: &mut Confined, probe: &mut Probe, began: Instant) -> Ended {
+    async fn attend(&self, unit: &mut Unit, probe: &mut Probe, began: Instant) -> Ended {
         let healthy_since = Instant::now();
         let most = self.plan.pace.misses;
         let mut misses = 0;
         loop {
             tokio::select! {
-                ended = process.wait() => return Ended::Late(healthy_since.elapsed(), describe(ended)),
+                ended = unit.wait() => {
+                    return Ended::Late(healthy_since.elapsed(), describe(ended) + unit.cause().await);
+                }
                 () = self.cancel.cancelled() => return Ended::Told,
                 () = sleep(self.plan.pace.attend) => {}
             }
             let answer = tokio::select! {
-                answer = probe.ask(process, began.elapsed()) => answer,
+                answer = probe.ask(unit, began.elapsed()) => answer,
                 () = self.cancel.cancelled() => return Ended::Told,
             };
             let Answer::NotYet(why) = answer else {

@@ -97,6 +97,7 @@ fn local(
         SandboxRule::Require => SandboxLevel::Bubblewrap,
         SandboxRule::BestEffort => SandboxLevel::Rlimit,
     };
+    options.containers.engine.clone_from(&compute.container_engine);
     if server.github.clone_base.starts_with("file:") {
         options.git.protocols.push("file".to_owned());
     }

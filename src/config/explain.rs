@@ -67,7 +67,7 @@ pub fn repo(
     let trusted = rows(View::new(base.as_ref().unwrap_or(&empty), &REPO), &printable(base_name, 100));
     let run = rows(View::new(head, &REPO), &printable(head_name, 100));
     let from_head = |key: &str| {
-        ["version", "services", "build", "env", "database.migrate"]
+        ["version", "services", "compose", "build", "env", "database.migrate"]
             .iter()
             .any(|mine| key.strip_prefix(mine).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
     };

@@ -15,6 +15,7 @@
 //! Must not know: any adapter, the controller, the store.
 
 pub mod check;
+pub mod compose;
 pub mod explain;
 pub mod problem;
 pub mod reference;

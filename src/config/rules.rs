@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use url::Url;
 
+use crate::domain::container::{CheckoutPath, ImageReference};
 use crate::domain::id::{InstallId, RepoName, SeedName, ServiceName};
 
 use super::secret;
@@ -240,6 +241,53 @@ pub static VALUE: TextRule =
 /// A command.
 pub static COMMAND: TextRule =
     TextRule { lines: Lines::Many, ..line("a shell command", Some("\\S"), 4_000, |text| !text.trim().is_empty()) };
+/// An image.
+pub static IMAGE: TextRule = line(
+    "an image with a tag or a digest, such as ghcr.io/acme/shop:{sha}, where {sha} stands for the commit",
+    Some("^[A-Za-z0-9][A-Za-z0-9._/:-]*(:[A-Za-z0-9_.{}-]+|@sha256:[0-9a-f]{64})$"),
+    300,
+    |text| ImageReference::parse(text).is_ok(),
+);
+/// A path within a repository.
+pub static CHECKOUT_PATH: TextRule = line(
+    "a path within the repository, without `..` and not beginning with `/`",
+    Some("^(?!/)(?!(.*/)?\\.\\.(/|$))[^\\\\\\u0000]+$"),
+    500,
+    |text| CheckoutPath::parse(text).is_ok(),
+);
+/// A word of a command.
+pub static ARGUMENT: TextRule = TextRule { lines: Lines::Many, ..line("a text", None, 4_000, |_| true) };
+/// The name of a stage of a Dockerfile.
+pub static BUILD_STAGE: TextRule =
+    line("the name of a stage of the Dockerfile", Some("^[A-Za-z0-9][A-Za-z0-9_.-]*$"), 100, |text| {
+        text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+    });
+/// A user within an image.
+pub static CONTAINER_USER: TextRule = line(
+    "a user or uid, with or without :group, such as 1000:1000",
+    Some("^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$"),
+    100,
+    is_container_user,
+);
+/// Where a container engine listens.
+pub static ENGINE_SOCKET: TextRule =
+    line("the address of a socket, such as unix:///run/podman/podman.sock", Some("^unix:///."), 120, |text| {
+        text.strip_prefix("unix://").is_some_and(|path| path.starts_with('/') && path.len() > 1)
+    });
+
+/// Whether this names a user within an image.
+pub(super) fn is_container_user(text: &str) -> bool {
+    let name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+    };
+    match text.split_once(':') {
+        Some((user, group)) => name(user) && name(group),
+        None => name(text),
+    }
+}
+
 /// The name of a service.
 pub static SERVICE: TextRule = line(
     "a name of 1 to 20 lower-case letters, digits or hyphens, a letter first",

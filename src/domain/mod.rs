@@ -5,6 +5,7 @@
 
 pub mod assignment;
 pub mod brake;
+pub mod container;
 pub mod desired;
 pub mod guard;
 pub mod id;

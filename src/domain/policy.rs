@@ -8,6 +8,7 @@ use std::time::Duration;
 use fast_glob::glob_match;
 use serde::{Deserialize, Serialize};
 
+use super::container::{CheckoutPath, Container};
 use super::id::{HostLabel, InstallId, SeedName, ServiceName, SlotId};
 use super::ledger::Host;
 use super::network::Placements;
@@ -238,19 +239,20 @@ pub enum BotRule {
 /// A shell command of the repository, with a limit on its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
-    /// Given to `sh -c` inside the sandbox.
+    /// Given to `sh -c` inside the sandbox, or inside the container's image.
     pub run: String,
     /// Ended after this long.
     pub timeout: Duration,
 }
 
-/// A process of the environment.
+/// What runs for as long as the environment does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its name.
     pub name: ServiceName,
-    /// Given to `sh -c` inside the sandbox, with `PORT` set where it is public or has a health path.
-    pub run: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub runs: Runs,
     /// Path that answers 2xx or 3xx once the service is ready; `None`: alive is ready.
     pub health: Option<String>,
     /// How long it may take to become healthy.
@@ -259,6 +261,30 @@ pub struct Service {
     pub public: bool,
     /// Whether an old and a new version may run side by side during a push.
     pub overlap: bool,
+}
+
+/// What a service is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Runs {
+    /// A process: given to `sh -c` inside the sandbox, with `PORT` set where it is public or has a health path.
+    #[serde(rename = "run")]
+    Process(String),
+    /// A container.
+    #[serde(rename = "container")]
+    Container(Box<Container>),
+    /// The container that a compose file of the checkout has under the service's name. All other services of that file
+    /// run too.
+    #[serde(rename = "compose")]
+    Compose(ComposeService),
+}
+
+/// A service that a compose file says more of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComposeService {
+    /// The compose file.
+    pub file: CheckoutPath,
+    /// The port that it listens on, inside, whatever the compose file says.
+    pub port: Option<u16>,
 }
 
 /// The database of an environment.

@@ -15,6 +15,7 @@ mod forge;
 mod gateway;
 mod listen;
 mod openapi;
+mod podman;
 mod postgres;
 mod process;
 mod replicas;

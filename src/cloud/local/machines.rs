@@ -22,8 +22,8 @@ use tokio::process::Command;
 
 use self::record::{Life, Record, Room};
 use crate::agent::protocol::{
-    AgentOptions, ControllerKey, GitOptions, LogLimits, MACHINE_VARIABLE, ProcessRef, SandboxOptions, SupervisionPace,
-    write_atomically,
+    AgentOptions, ContainerOptions, ControllerKey, GitOptions, LogLimits, MACHINE_VARIABLE, ProcessRef, SandboxOptions,
+    SupervisionPace, write_atomically,
 };
 use crate::clock::Clock;
 use crate::cloud::{CloudError, ErrorClass, MachineBirth, Machines, nothing};
@@ -40,7 +40,7 @@ const LOCK_FILE: &str = ".lock";
 /// The agent's own log is begun anew when it has grown beyond this.
 const AGENT_LOG_BYTES: u64 = 1 << 20;
 /// Variables that an agent inherits; all others may hold the controller's secrets.
-const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "KAGERO_LOG"];
+const INHERITED: [&str; 7] = ["PATH", "HOME", "LANG", "TMPDIR", "KAGERO_LOG", "DOCKER_HOST", "XDG_RUNTIME_DIR"];
 
 /// What machines are made from.
 #[derive(Debug, Clone)]
@@ -61,6 +61,8 @@ pub struct LocalOptions {
     pub logs: LogLimits,
     /// How agents watch services.
     pub pace: SupervisionPace,
+    /// How agents make containers.
+    pub containers: ContainerOptions,
     /// How long an agent may take to end before it is killed.
     pub ending: Duration,
 }
@@ -77,6 +79,7 @@ impl LocalOptions {
             sandbox: SandboxOptions::default(),
             logs: LogLimits::default(),
             pace: SupervisionPace::default(),
+            containers: ContainerOptions::default(),
             ending: Duration::from_secs(20),
         }
     }
@@ -309,6 +312,8 @@ impl Inner {
             sandbox: self.options.sandbox.clone(),
             logs: self.options.logs,
             pace: self.options.pace,
+            install: Some(self.options.install.clone()),
+            containers: self.options.containers.clone(),
             ..AgentOptions::new(
                 record.tags.uid.clone(),
                 record.tags.generation,

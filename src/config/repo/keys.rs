@@ -24,7 +24,14 @@ pub static REPO: Table = Table {
             "services",
             Shape::Named { name: &rules::SERVICE, value: &Shape::Table(&SERVICE), most: 10 },
             "services: {web: {run: \"bin/server -p $PORT\", public: true}}",
-            "The processes of a preview, by name. The first public one owns the bare host name.",
+            "What a preview consists of, by name: processes (`run`) and containers (`image` or `dockerfile`); with `compose`, \
+             what is to be said of the compose file's services. The first public one owns the bare host name.",
+        ),
+        optional(
+            "compose",
+            Shape::Text(&rules::CHECKOUT_PATH),
+            "every service says itself what it is",
+            "A compose file of the repository: all its services run as containers, and `services` says which are public.",
         ),
         optional(
             "build",
@@ -53,11 +60,54 @@ pub static REPO: Table = Table {
 
 pub(super) static SERVICE: Table = Table {
     fields: &[
-        required(
+        optional(
             "run",
             Shape::Text(&rules::COMMAND),
-            "run: \"bin/server -p $PORT\"",
-            "The command, for `sh`. `PORT` is set where the service is public or has a health path.",
+            "a container",
+            "For a process: the command, for `sh`. `PORT` is set where the service is public or has a health path.",
+        ),
+        optional(
+            "image",
+            Shape::Text(&rules::IMAGE),
+            "built, or a process",
+            "For a container: the image, by tag or digest. `{sha}` stands for the commit. It is pulled anew for each commit.",
+        ),
+        optional(
+            "dockerfile",
+            Shape::Text(&rules::CHECKOUT_PATH),
+            "pulled, or a process",
+            "For a container: the Dockerfile that its image is built by, relative to `context`.",
+        ),
+        optional(
+            "context",
+            Shape::Text(&rules::CHECKOUT_PATH),
+            "the whole repository",
+            "The folder that the build of `dockerfile` sees.",
+        ),
+        optional("target", Shape::Text(&rules::BUILD_STAGE), "the last one", "The stage of `dockerfile` to stop at."),
+        optional(
+            "command",
+            Shape::List { item: &rules::ARGUMENT, least: 1, most: 100 },
+            "what the image says",
+            "For a container: what is started, word by word, as arguments of the image's entry point if it has one.",
+        ),
+        optional(
+            "port",
+            Shape::Whole { least: 1, most: 65_535 },
+            "the only one that the image exposes",
+            "For a container: the port that it listens on, inside, at all addresses. `PORT` is set to it.",
+        ),
+        optional(
+            "user",
+            Shape::Text(&rules::CONTAINER_USER),
+            "what the image says",
+            "For a container: the user inside. No user has any capability.",
+        ),
+        optional(
+            "read_only",
+            Shape::Flag,
+            "false",
+            "For a container: whether its files cannot be changed. `/tmp` can.",
         ),
         optional(
             "health",
@@ -79,7 +129,7 @@ pub(super) static SERVICE: Table = Table {
         ),
         default("start_timeout", lasting(Duration::from_mins(15)), "2m", "How long it may take to become ready."),
     ],
-    later: &["replicas", "memory", "cpu", "port", "depends_on", "stop_timeout"],
+    later: &["replicas", "memory", "cpu", "depends_on", "stop_timeout"],
 };
 
 pub(super) static BUILD: Table = Table {

@@ -7,6 +7,7 @@
 
 mod keys;
 mod read;
+mod runs;
 
 use crate::domain::policy::{DatabaseConfig, RepoConfig, RepoSetting};
 

@@ -8,13 +8,14 @@ use crate::config::problem::{ConfigErrors, Problem, Problems, Span};
 use crate::config::shape::Table;
 use crate::config::tree::{Extent, Kind, Language, parse};
 use crate::config::view::{View, text_of};
-use crate::domain::id::{SeedName, ServiceName};
+use crate::domain::id::SeedName;
 use crate::domain::policy::{
-    BotRule, Command, DatabaseConfig, DraftRule, Engine, ForkRule, Lane, Lifetime, OnPush, RepoConfig, Service,
-    Trigger, TriggerMode,
+    BotRule, Command, DatabaseConfig, DraftRule, Engine, ForkRule, Lane, Lifetime, OnPush, RepoConfig, Trigger,
+    TriggerMode,
 };
 
 use super::keys::{self, REPO};
+use super::runs;
 
 /// One version of the file, valid in itself.
 #[derive(Debug, Clone)]
@@ -88,6 +89,7 @@ fn forbid_contradictions(view: View<'_>, problems: &mut Problems) {
             problems.push(problem.help("add `public: true` to the service that visitors see"));
         }
     }
+    runs::forbid_contradictions(view, problems);
     let database = view.table("database", &keys::DATABASE);
     let says = |key, word| database.text(key).is_some_and(|written| written.text == word);
     if says("engine", "sqlite") && ["template", "rds", "rds-pitr", "aurora"].iter().any(|lane| says("lane", lane)) {
@@ -109,8 +111,11 @@ fn forbid_contradictions(view: View<'_>, problems: &mut Problems) {
 }
 
 fn file(view: View<'_>) -> Option<File> {
-    let services =
-        view.named("services").iter().map(|entry| service(&entry.key, View::new(&entry.value, &keys::SERVICE)));
+    let compose = runs::compose_file(view)?;
+    let services = view
+        .named("services")
+        .iter()
+        .map(|entry| runs::service(&entry.key, View::new(&entry.value, &keys::SERVICE), compose.as_ref()));
     let env = view.named("env");
     let config = RepoConfig {
         trigger: trigger(view.table("trigger", &keys::TRIGGER))?,
@@ -127,18 +132,6 @@ fn file(view: View<'_>) -> Option<File> {
     let database = view.written("database").map_or(0..0, |entry| entry.key_span.clone());
     let env = env.iter().map(|entry| (entry.key.clone(), entry.key_span.clone())).collect();
     Some(File { config, places: Places { database, env } })
-}
-
-fn service(name: &str, view: View<'_>) -> Option<Service> {
-    let public = view.flag("public")?;
-    Some(Service {
-        name: ServiceName::parse(name).ok()?,
-        run: view.text("run")?.text.to_owned(),
-        health: view.text("health").map(|path| path.text.to_owned()),
-        start_timeout: view.lasting("start_timeout")?,
-        public,
-        overlap: view.flag("overlap").unwrap_or(public),
-    })
 }
 
 /// The outer `Option` is `None` where what was written is refused.

@@ -189,6 +189,12 @@ pub(super) static COMPUTE: Table = Table {
             "the system's PATH",
             "Folders put before `PATH`; they are readable too.",
         ),
+        optional(
+            "container_engine",
+            Shape::Text(&rules::ENGINE_SOCKET),
+            "`DOCKER_HOST`, else the usual sockets of Docker and Podman",
+            "The socket of the engine that services run in which are containers.",
+        ),
         group("ec2", &EC2, "not used", "Where instances are launched, with `kind = \"ec2\"`."),
     ],
     later: &[],

@@ -198,6 +198,8 @@ pub struct LocalCompute {
     pub path: Vec<PathBuf>,
     /// What to do where no sandbox is to be had.
     pub sandbox: SandboxRule,
+    /// The container engine's socket as `unix:///path`; `None`: the agent looks in the usual places.
+    pub container_engine: Option<String>,
 }
 
 /// What to do where no sandbox is to be had.

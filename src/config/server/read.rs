@@ -139,6 +139,13 @@ impl Reader<'_> {
                 self.problems.push(problem.help("add it with account, region, vpc, ami and instance_types"));
                 None
             }
+            ("ec2", Some(_)) if view.written("container_engine").is_some() => {
+                let message = "`compute.container_engine` has no meaning with `kind = \"ec2\"`";
+                let problem = Problem::new(view.span("container_engine"), message, "");
+                self.problems
+                    .push(problem.help("remove it: agents find the engine of their image in the usual places"));
+                None
+            }
             ("ec2", Some(_)) => Some(Compute::Ec2(self.ec2(view.table("ec2", &keys::EC2))?)),
             (_, Some(entry)) => {
                 let message = "`compute.ec2` has no meaning without `kind = \"ec2\"`";
@@ -461,7 +468,8 @@ fn local_compute(view: View<'_>) -> Option<LocalCompute> {
         "best_effort" => SandboxRule::BestEffort,
         _ => return None,
     };
-    Some(LocalCompute { read_only_paths: paths("read_only_paths"), path: paths("path"), sandbox })
+    let container_engine = view.text("container_engine").map(|socket| socket.text.to_owned());
+    Some(LocalCompute { read_only_paths: paths("read_only_paths"), path: paths("path"), sandbox, container_engine })
 }
 
 fn rds(view: View<'_>) -> Rds {

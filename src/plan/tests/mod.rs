@@ -15,7 +15,7 @@ use crate::domain::id::{
 };
 use crate::domain::policy::{
     AllowList, BotRule, Command, DatabaseConfig, DraftRule, Engine, ForkRule, Labels, Lane, Lifetime, Limits, LinkBase,
-    OnPush, Pace, Policy, RepoConfig, RepoSetting, Service, Trigger, TriggerMode,
+    OnPush, Pace, Policy, RepoConfig, RepoSetting, Runs, Service, Trigger, TriggerMode,
 };
 use crate::domain::pull::{ConfigFacts, PullFacts, PullState};
 use crate::domain::time::Timestamp;
@@ -85,7 +85,7 @@ pub(super) fn repo_config() -> RepoConfig {
         },
         services: vec![Service {
             name: ServiceName::parse("web").unwrap(),
-            run: "serve".to_owned(),
+            runs: Runs::Process("serve".to_owned()),
             health: Some("/healthz".to_owned()),
             start_timeout: Duration::from_mins(1),
             public: true,

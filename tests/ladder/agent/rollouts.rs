@@ -7,6 +7,7 @@ use futures::StreamExt as _;
 use kagero::agent::client::{Follow, LogKind};
 use kagero::domain::assignment::{RolloutPhase, SandboxLevel, ServiceState, Stage};
 use kagero::domain::id::ServiceName;
+use kagero::domain::policy::Runs;
 
 use super::site::{Agent, Origin, SERVER, all_arguments, command, get, options, state_dir, uid, until, web};
 
@@ -105,7 +106,7 @@ async fn a_service_that_cannot_overlap_is_replaced_and_returns_if_its_successor_
 
     let mut broken = origin.assignment(&origin.push("broken"));
     broken.task.services = vec![service.clone()];
-    broken.task.services[0].run = "echo cannot; exit 1".to_owned();
+    broken.task.services[0].runs = Runs::Process("echo cannot; exit 1".to_owned());
     let failure = agent.fail(&broken).await;
     assert_eq!(failure.stage, Stage::Start);
     let back = until_healthy(&agent).await;

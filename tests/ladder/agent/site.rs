@@ -14,7 +14,7 @@ use kagero::agent::options::AgentOptions;
 use kagero::agent::protocol::AddressFile;
 use kagero::domain::assignment::{AgentStatus, Assignment, RolloutPhase, Source, StageFailure, Task};
 use kagero::domain::id::{CommitSha, EnvUid, Generation, ServiceName};
-use kagero::domain::policy::{self, Service};
+use kagero::domain::policy::{self, Runs, Service};
 use tempfile::TempDir;
 
 /// Generous: the machine may be busy with other tests.
@@ -123,7 +123,7 @@ impl Origin {
 pub fn web(run: &str) -> Service {
     Service {
         name: ServiceName::parse("web").unwrap(),
-        run: run.to_owned(),
+        runs: Runs::Process(run.to_owned()),
         health: Some("/".to_owned()),
         start_timeout: Duration::from_secs(30),
         public: true,

@@ -92,7 +92,8 @@ fn yaml_block<'d>(docs: &'d str, language: &str) -> Vec<&'d str> {
 
 #[test]
 fn examples_are_accepted_by_reader_and_schema() {
-    let docs = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+    let docs = ["docs/configuration.md", "docs/containers.md"];
+    let docs = docs.map(|path| std::fs::read_to_string(root().join(path)).unwrap()).concat();
     let example = std::fs::read_to_string(root().join("kagero.example.toml")).unwrap();
     let example = example.replace("file:secrets/stripe-test-key", "env:HOOK");
     let (server, repo) = validators();
@@ -114,7 +115,7 @@ fn examples_are_accepted_by_reader_and_schema() {
         assert!(repo.is_valid(&yaml_value(text)), "{text}");
         tried += 1;
     }
-    assert_eq!(tried, 7);
+    assert_eq!(tried, 10);
 }
 
 fn validators() -> (jsonschema::Validator, jsonschema::Validator) {
@@ -190,11 +191,45 @@ fn schema_and_reader_agree_on_single_changes() {
         ("lifetime: {max_age: 3d}", true),
         ("lifetime: {max_age: 3w}", false),
         ("checks: {}", false),
+        ("compose: ''", false),
+        ("compose: /etc/compose.yaml", false),
+        ("compose: a/../../b.yaml", false),
     ] {
         let text = format!("{base}{line}\n");
         let read = kagero::config::repo::parse_repo(".kagero.yml", &text);
         assert_eq!(read.is_ok(), accepted, "reader: {line}: {read:?}");
         assert_eq!(repo.is_valid(&yaml_value(&text)), accepted, "schema: {line}");
+    }
+}
+
+#[test]
+fn schema_and_reader_agree_on_what_containers_are() {
+    let (_, repo) = validators();
+    let digest = "a1".repeat(32);
+    for (service, accepted) in [
+        ("image: 'ghcr.io/acme/shop:{sha}'".to_owned(), true),
+        (format!("image: 'shop@sha256:{digest}'"), true),
+        ("image: nginx".to_owned(), false),
+        ("image: 'Shop Image:1'".to_owned(), false),
+        ("image: 7".to_owned(), false),
+        ("dockerfile: Dockerfile".to_owned(), true),
+        ("dockerfile: docker/Dockerfile, context: app, target: release".to_owned(), true),
+        ("dockerfile: ../Dockerfile".to_owned(), false),
+        ("dockerfile: /Dockerfile".to_owned(), false),
+        ("dockerfile: Dockerfile, context: a/..".to_owned(), false),
+        ("dockerfile: Dockerfile, target: 'a b'".to_owned(), false),
+        ("dockerfile: D, command: [bin/x, '-v'], port: 80, user: '1000:1000', read_only: true".to_owned(), true),
+        ("dockerfile: D, command: bin/x".to_owned(), false),
+        ("dockerfile: D, command: []".to_owned(), false),
+        ("dockerfile: D, port: 0".to_owned(), false),
+        ("dockerfile: D, port: '80'".to_owned(), false),
+        ("dockerfile: D, user: 'a b'".to_owned(), false),
+        ("dockerfile: D, volumes: ['/:/x']".to_owned(), false),
+    ] {
+        let text = format!("services: {{web: {{{service}, public: true}}}}\n");
+        let read = kagero::config::repo::parse_repo(".kagero.yml", &text);
+        assert_eq!(read.is_ok(), accepted, "reader: {service}: {read:?}");
+        assert_eq!(repo.is_valid(&yaml_value(&text)), accepted, "schema: {service}");
     }
 }
 
@@ -227,6 +262,8 @@ fn schema_and_reader_agree_on_single_changes_of_the_operators_file() {
         (r#"store = {url = "mysql://x/y"}"#, false),
         (r#"compute = {sandbox = "best_effort", path = ["/opt/bin"], read_only_paths = []}"#, true),
         (r#"compute = {path = ["opt/bin"]}"#, false),
+        (r#"compute = {container_engine = "unix:///run/podman/podman.sock"}"#, true),
+        (r#"compute = {container_engine = "tcp://10.0.0.1:2375"}"#, false),
         (r#"compute = {kind = "mars"}"#, false),
         ("database = {postgres = {}}", true),
         (r#"database = {postgres = {server = "private", user = "postgres", bin_dir = "/usr/lib/pg/bin"}}"#, true),

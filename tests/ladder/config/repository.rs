@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use kagero::config::explain;
 use kagero::config::repo::{combine, combine_with_notes};
-use kagero::domain::policy::{BotRule, Engine, ForkRule, OnPush, RepoConfig, RepoSetting, TriggerMode};
+use kagero::domain::container::Image;
+use kagero::domain::policy::{BotRule, Engine, ForkRule, OnPush, RepoConfig, RepoSetting, Runs, Service, TriggerMode};
 
 const BASE: &str = r"
 version: 1
@@ -69,6 +70,32 @@ fn trust_money_and_data_come_from_the_base_branch() {
 
     let keys: Vec<&str> = combined.notes.iter().filter_map(|note| note.split('`').nth(1)).collect();
     assert_eq!(keys, ["trigger", "secrets", "lifetime", "database"]);
+}
+
+#[test]
+fn what_a_service_is_made_of_comes_from_the_head() {
+    let head = "compose: compose.yaml\nservices: {web: {public: true, port: 3000}}\n";
+    let config = valid(combine(Some(BASE), Some(head), "main", "x"));
+    assert_eq!(config.secrets, ["STRIPE"]);
+    let Runs::Compose(compose) = &config.services[0].runs else { panic!("{config:?}") };
+    assert_eq!((compose.file.as_str(), compose.port), ("compose.yaml", Some(3000)));
+
+    let head = "services: {web: {dockerfile: Dockerfile, public: true}, api: {image: 'a:{sha}', command: [x]}}\n";
+    let config = valid(combine(Some(BASE), Some(head), "main", "x"));
+    let [web, api] = &config.services[..] else { panic!("{config:?}") };
+    let (Runs::Container(web), Runs::Container(api)) = (&web.runs, &api.runs) else { panic!("{config:?}") };
+    assert!(matches!(&web.image, Image::Built(build) if build.context.as_str() == "."));
+    assert!(matches!(&api.image, Image::Pulled(image) if image.to_string() == "a:{sha}"));
+
+    // What was written before there were containers is read, and makes the same task.
+    let old = r#"{"name":"web","run":"serve","health":null,"start_timeout":{"secs":1,"nanos":0},"public":true,"overlap":true}"#;
+    let read: Service = serde_json::from_str(old).unwrap();
+    assert_eq!(read.runs, Runs::Process("serve".to_owned()));
+    assert_eq!(serde_json::to_string(&read).unwrap(), old);
+    for service in config.services {
+        let text = serde_json::to_string(&service).unwrap();
+        assert_eq!(serde_json::from_str::<Service>(&text).unwrap(), service, "{text}");
+    }
 }
 
 #[test]

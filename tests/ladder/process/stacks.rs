@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use kagero::config::repo::parse_repo;
 
 use super::rig::{PATIENCE, Rig, Setup};
+use crate::podman::Podman;
 use crate::postgres;
 use crate::wait::eventually;
 
@@ -75,8 +76,25 @@ case "$*" in
 esac
 "#;
 
+/// Of the repository: an image that needs no more than a shell and a web server.
+const DOCKERFILE: &str = "FROM localhost/base:1\nWORKDIR /app\nCOPY bin bin\nCMD [\"bin/web\"]\n";
+
+const WEB: &str = r#"#!/bin/sh
+test "$LOG_LEVEL" = debug || exit 64
+echo "{\"commit\": \"$KAGERO_COMMIT\"}" > /www/version
+echo well > /www/healthz
+exec httpd -f -p "$PORT" -h /www
+"#;
+
+/// A database that cannot be reached makes a preview fail.
+const MIGRATE: &str = r#"#!/bin/sh
+directory=$(echo "${DATABASE_URL##*host=}" | awk '{gsub(/%2F/, "/"); print}')
+for socket in "$directory"/.s.PGSQL.*; do test -S "$socket" && exit 0; done
+exit 64
+"#;
+
 /// What is tested below.
-const TESTED: [&str; 4] = ["go.yml", "jvm.yml", "rails.yml", "static.yml"];
+const TESTED: [&str; 5] = ["container.yml", "go.yml", "jvm.yml", "rails.yml", "static.yml"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/stacks")
@@ -190,4 +208,29 @@ async fn a_static_site_is_served_from_where_it_was_built() {
     assert_eq!((page.status().as_u16(), page.text().await.unwrap().as_str()), (200, "<h1>The site</h1>\n"));
     assert_eq!(rig.databases().await, Vec::<String>::new());
     rig.finish().await;
+}
+
+#[tokio::test]
+async fn containers_are_built_from_the_dockerfile_of_each_commit() {
+    let podman = Podman::start().await;
+    let worker = "#!/bin/sh\nexec sleep 3600\n";
+    let files = [("Dockerfile", DOCKERFILE), ("bin/web", WEB), ("bin/migrate", MIGRATE), ("bin/worker", worker)];
+    let setup = Setup::postgres().with_repository(&template("container.yml"), &files);
+    let mut rig = Rig::prepare(setup).await;
+    let require = "sandbox = \"require\"";
+    rig.reconfigure(require, &format!("{require}\ncontainer_engine = {:?}", podman.engine()));
+    rig.launch().await;
+    let number = preview(&mut rig, "container.yml").await;
+    let second = rig.push(number, "Another version", vec![]).await;
+    rig.until_ready(number).await;
+    let answer = rig.visit(number, "/version").await.unwrap().text().await.unwrap();
+    assert!(answer.contains(&second), "{answer}");
+    eventually("the old version's network goes", PATIENCE, async || {
+        let left = podman.networks();
+        if left.len() == 1 { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    rig.finish().await;
+    assert_eq!(podman.containers(), Vec::<String>::new());
+    assert_eq!((podman.networks(), podman.images()), (Vec::new(), vec!["localhost/base:1".to_owned()]));
 }

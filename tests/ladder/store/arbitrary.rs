@@ -14,7 +14,7 @@ use kagero::domain::ledger::{
 };
 use kagero::domain::policy::{
     BotRule, Command, DatabaseConfig, DraftRule, Engine, ForkRule, Lane, Lifetime, OnPush, RepoConfig, RepoSetting,
-    Service, Trigger, TriggerMode,
+    Runs, Service, Trigger, TriggerMode,
 };
 use kagero::domain::pull::{ConfigFacts, Pins, PullFacts, PullState};
 use kagero::domain::time::Timestamp;
@@ -176,7 +176,7 @@ fn repo_config() -> impl Strategy<Value = RepoConfig> {
             },
             services: vec![Service {
                 name: ServiceName::parse("web").unwrap(),
-                run,
+                runs: Runs::Process(run),
                 health,
                 start_timeout: Duration::from_nanos(nanos),
                 public: true,

@@ -1,6 +1,6 @@
 //! The end of a machine: its agent is asked, then killed; then the directory goes, if it is to go.
 //!
-//! Guarantees: the directory goes only after every process of the machine is gone.
+//! Guarantees: the directory goes only after every process and every container of the machine is gone.
 //! Must not know: who asked for it.
 
 use std::io;
@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::record::Room;
-use crate::agent::protocol::{MACHINE_VARIABLE, ProcessRef, carrying, descendants};
+use crate::agent::protocol::{MACHINE_VARIABLE, ProcessRef, carrying, descendants, remove_containers};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -20,6 +20,7 @@ const AFTER_KILL: Duration = Duration::from_secs(10);
 /// Removes a machine. The agent has `patience` to end by itself.
 pub(super) async fn remove(room: Room, patience: Duration) -> io::Result<()> {
     stop(&room, patience).await?;
+    remove_containers(room.path()).await?;
     tokio::task::spawn_blocking(move || room.clear_away()).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
