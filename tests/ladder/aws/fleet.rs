@@ -29,6 +29,7 @@ async fn fifty_environments_come_and_go_with_as_few_calls_as_there_are_things_to
     let environments: Vec<(Wish, Asked)> =
         futures::future::join_all((1..=FIFTY).map(async |pr| (Wish::of(pr, &network), Asked::of(pr, &rds).await)))
             .await;
+    rds.staging.strict.limit_calls();
     let made = environments.iter().map(async |(wish, asked)| {
         in_turn(async || machines.launch(wish.birth()).await).await;
         in_turn(async || lane.prepare(asked.birth()).await).await;

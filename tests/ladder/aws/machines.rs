@@ -189,7 +189,7 @@ async fn a_machine_that_was_stopped_is_started_again() {
     assert_eq!(machines.launch(wish.birth()).await.unwrap(), id, "it is young, and was stopped");
     let running = machines.list().await.unwrap().items.remove(0);
     assert_eq!(running.state, MachineState::Running);
-    machines.stop(&prove(&staging, &running)).await.unwrap();
+    in_turn(async || machines.stop(&prove(&staging, &running)).await).await;
     // An instance that came long ago: the answer to the first question is known by its token.
     let later = staging.machines_later(std::time::Duration::from_mins(5)).await;
     assert_eq!(later.launch(wish.birth()).await.unwrap(), id);

@@ -59,7 +59,8 @@ struct Book {
     quotas: HashMap<String, f64>,
     /// Where the endpoints of databases lead.
     server: Option<(String, u16)>,
-    buckets: Buckets,
+    /// `None`: calls are not limited.
+    buckets: Option<Buckets>,
     lag: Lag,
     /// Who is told of what was done.
     told: Vec<mpsc::UnboundedSender<Done>>,
@@ -117,9 +118,14 @@ impl Strict {
         self.book.lock().unwrap().lag.show(shown);
     }
 
+    /// From now on the account's calls are limited, with full buckets.
+    pub fn limit_calls(&self) {
+        self.book.lock().unwrap().buckets = Some(Buckets::default());
+    }
+
     /// How many calls came when their bucket was empty.
     pub fn throttled(&self) -> usize {
-        self.book.lock().unwrap().buckets.refused
+        self.book.lock().unwrap().buckets.as_ref().map_or(0, |buckets| buckets.refused)
     }
 
     /// What is done from now on, in the order in which it is answered.
@@ -167,11 +173,11 @@ async fn answer(State(layer): State<Layer>, request: Request) -> Response {
         book.by.entry(action.clone()).or_default().insert(role);
         book.last.insert(action.clone(), form.clone());
         let asked_for = book.faults.get_mut(&action).and_then(VecDeque::pop_front);
-        let is_due = book.buckets.take(&action);
+        let is_due = book.buckets.as_mut().is_none_or(|buckets| buckets.take(&action));
         asked_for.or((!is_due).then_some(Fault::Refused("RequestLimitExceeded", 503)))
     };
     match fault {
-        Some(Fault::Refused(code, status)) => refusal(code, status),
+        Some(Fault::Refused(code, status)) => refusal(&action, code, status),
         Some(Fault::Dropped) => broken(),
         Some(Fault::Lost) => {
             layer.act(&action, &form, &head, body).await;
@@ -280,10 +286,10 @@ impl Layer {
         let book = self.book.lock().unwrap();
         let (before, text) = book.asked.get(token)?;
         if *before != asked(form) {
-            return Some(refusal("IdempotentParameterMismatch", 400));
+            return Some(refusal("RunInstances", "IdempotentParameterMismatch", 400));
         }
         if book.terminated.iter().any(|id| String::from_utf8_lossy(text).contains(id.as_str())) {
-            return Some(refusal("IdempotentInstanceTerminated", 400));
+            return Some(refusal("RunInstances", "IdempotentInstanceTerminated", 400));
         }
         Some((StatusCode::OK, [("content-type", "text/xml")], text.clone()).into_response())
     }
@@ -365,12 +371,15 @@ fn asked(form: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     form.clone()
 }
 
-/// An error as EC2 words it; RDS's has the same elements in another order, which the SDK does not mind.
-fn refusal(code: &str, status: u16) -> Response {
-    let text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Errors><Error><Code>{code}</Code>\
-         <Message>as a test has asked for</Message></Error></Errors><RequestID>0</RequestID></Response>"
-    );
+/// An error as EC2 words it, or RDS, whose actions name what they are about.
+fn refusal(action: &str, code: &str, status: u16) -> Response {
+    let error = format!("<Code>{code}</Code><Message>as a test has asked for</Message>");
+    let text = if action.contains("DB") {
+        format!("<ErrorResponse><Error><Type>Sender</Type>{error}</Error><RequestId>0</RequestId></ErrorResponse>")
+    } else {
+        format!("<Response><Errors><Error>{error}</Error></Errors><RequestID>0</RequestID></Response>")
+    };
+    let text = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>{text}");
     (StatusCode::from_u16(status).unwrap(), [("content-type", "text/xml")], text).into_response()
 }
 

@@ -154,6 +154,7 @@ impl World for OnMoto {
         let fault = match fate {
             Fate::LostAfter => Fault::Lost,
             Fate::LostBefore => Fault::Dropped,
+            Fate::Throttled if action.contains("DB") => Fault::Refused("Throttling", 400),
             Fate::Throttled => Fault::Refused("RequestLimitExceeded", 503),
         };
         self.rds.staging.strict.next(action, fault);
