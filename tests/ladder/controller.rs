@@ -129,7 +129,9 @@ async fn no_more_environments_are_made_than_the_providers_limits_leave_room_for(
     let mut rig = prepared().await;
     let machines = Arc::new(Trapdoor { room: Some(0), ..Trapdoor::default() });
     let world = world(&rig, machines.clone()).await;
-    let controller = Controller::start(world, Tuning::default()).await.unwrap();
+    // Nobody tells of the pull request: it is found by the next listing.
+    let tuning = Tuning { resync: Duration::from_secs(1), ..Tuning::default() };
+    let controller = Controller::start(world, tuning).await.unwrap();
     eventually("the limits are known", PATIENCE, async || controller.world().policy.load().limits.environments == 0)
         .await;
     let number = rig.open("Waits", vec![]).await;
