@@ -75,6 +75,7 @@ impl Setup {
         Self::with_lane(Lane::Postgres)
     }
 
+    #[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "for the AWS part"))]
     pub fn rds() -> Self {
         Self::with_lane(Lane::Rds)
     }
