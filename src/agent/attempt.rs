@@ -296,14 +296,14 @@ async fn healthy(services: &[&Service], cancel: &CancellationToken) -> Result<()
     let mut left: Vec<&Service> = services.to_vec();
     while !left.is_empty() {
         let names: Vec<_> = left.iter().map(|service| service.name()).collect();
-        let (mut next, rest): (Vec<&Service>, Vec<&Service>) =
+        let (next, rest): (Vec<&Service>, Vec<&Service>) =
             left.iter().partition(|service| !service.depends_on().iter().any(|name| names.contains(&name)));
         if next.is_empty() {
             // No reader lets a circle through.
-            next.clone_from(&rest);
+            return healthy_at_once(&rest, cancel).await;
         }
-        left = if next.len() == left.len() { Vec::new() } else { rest };
         healthy_at_once(&next, cancel).await?;
+        left = rest;
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 //! Guarantees: it ends with the test, and its data go with it.
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -54,8 +53,10 @@ impl Postgres {
     }
 
     /// Puts a file where the server finds it by its name; only the server can read it.
-    #[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "for the AWS part"))]
+    #[cfg(feature = "aws")]
     pub fn keep(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+
         let path = self.data.path().join("data").join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -132,8 +132,7 @@ impl Engines {
             machine: options.dir.clone(),
         };
         let note = Note { socket: socket::find(options.containers.engine.as_deref())?, owner };
-        let mut engine = Engine::connect(&note, options.containers.clone()).await?;
-        engine.sandbox = Arc::new(options.sandbox.clone());
+        let engine = Engine::connect(&note, options.containers.clone(), options.sandbox.clone()).await?;
         // Before anything is made: whoever clears up after this agent must know where to look.
         let text = serde_json::to_vec(&note).map_err(io::Error::other);
         let written = text.and_then(|text| write_atomically(&options.dir.join(CONTAINERS_FILE), &text));
@@ -144,7 +143,11 @@ impl Engines {
 }
 
 impl Engine {
-    pub(super) async fn connect(note: &Note, limits: ContainerOptions) -> Result<Self, EngineError> {
+    pub(super) async fn connect(
+        note: &Note,
+        limits: ContainerOptions,
+        sandbox: SandboxOptions,
+    ) -> Result<Self, EngineError> {
         let silent = |why: String| EngineError::Silent { socket: note.socket.display().to_string(), why };
         let address = note.socket.to_string_lossy();
         let greeting = async {
@@ -166,7 +169,7 @@ impl Engine {
             kind,
             owner: Arc::new(note.owner.clone()),
             limits,
-            sandbox: Arc::default(),
+            sandbox: Arc::new(sandbox),
         })
     }
 

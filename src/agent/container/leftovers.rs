@@ -15,7 +15,7 @@ use bollard::query_parameters::{
 };
 
 use super::engine::{Engine, EngineError, Note, is_gone, refused, words};
-use crate::agent::options::ContainerOptions;
+use crate::agent::options::{ContainerOptions, SandboxOptions};
 use crate::agent::protocol::CONTAINERS_FILE;
 use crate::domain::assignment::TaskDigest;
 
@@ -30,7 +30,8 @@ pub async fn remove_containers(machine: &Path) -> io::Result<()> {
     };
     let note: Note = serde_json::from_slice(&text)
         .map_err(|error| io::Error::other(format!("{} cannot be read ({error}); look at it", path.display())))?;
-    let engine = Engine::connect(&note, ContainerOptions::default()).await.map_err(io::Error::other)?;
+    let (limits, sandbox) = (ContainerOptions::default(), SandboxOptions::default());
+    let engine = Engine::connect(&note, limits, sandbox).await.map_err(io::Error::other)?;
     clear(&engine, None).await.map_err(io::Error::other)?;
     fs::remove_file(&path)
 }

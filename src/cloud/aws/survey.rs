@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_ec2::types::{Filter, LocationType, Reservation};
+use aws_sdk_rds::types::{DbCluster, DbInstance};
 use aws_sdk_sts::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_sts::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_sts::error::BoxError;
@@ -254,40 +255,43 @@ fn judged(
     Ok(GoldenFound { id, engine, version, data_of: until })
 }
 
+/// What stands of that kind. The SDK's types for both have these in common, and no trait.
+macro_rules! standing {
+    ($kind:literal, $name:ident, $found:expr, $is_it:expr) => {
+        $found.iter().find($is_it).map(|one| Standing {
+            kind: $kind,
+            id: $name.to_owned(),
+            until: one.latest_restorable_time().and_then(|time| time.to_millis().ok()).map(Timestamp),
+            is_encrypted: one.storage_encrypted() == Some(true),
+            engine: one.engine().unwrap_or_default().to_owned(),
+            version: one.engine_version().unwrap_or_default().to_owned(),
+            tags: of_rds(one.tag_list()),
+        })
+    };
+}
+
 /// The instance of that name.
 async fn standing_instance(aws: &Connection, name: &str) -> Result<Option<Standing>, CloudError> {
-    let found = match aws.look.rds.describe_db_instances().db_instance_identifier(name).send().await {
-        Ok(found) => found,
-        Err(error) if code(&error).is_some_and(|code| code.starts_with("DBInstanceNotFound")) => return Ok(None),
-        Err(error) => return Err(told(Verb::Read, format!("look at {name}"), &error)),
-    };
-    Ok(found.db_instances().iter().find(|one| one.db_instance_identifier() == Some(name)).map(|one| Standing {
-        kind: "instance",
-        id: name.to_owned(),
-        until: one.latest_restorable_time().and_then(|time| time.to_millis().ok()).map(Timestamp),
-        is_encrypted: one.storage_encrypted() == Some(true),
-        engine: one.engine().unwrap_or_default().to_owned(),
-        version: one.engine_version().unwrap_or_default().to_owned(),
-        tags: of_rds(one.tag_list()),
-    }))
+    match aws.look.rds.describe_db_instances().db_instance_identifier(name).send().await {
+        Ok(found) => {
+            let is_it = |one: &&DbInstance| one.db_instance_identifier() == Some(name);
+            Ok(standing!("instance", name, found.db_instances(), is_it))
+        }
+        Err(error) if code(&error).is_some_and(|code| code.starts_with("DBInstanceNotFound")) => Ok(None),
+        Err(error) => Err(told(Verb::Read, format!("look at {name}"), &error)),
+    }
 }
 
 /// The cluster of that name.
 async fn standing_cluster(aws: &Connection, name: &str) -> Result<Option<Standing>, CloudError> {
-    let found = match aws.look.rds.describe_db_clusters().db_cluster_identifier(name).send().await {
-        Ok(found) => found,
-        Err(error) if code(&error).is_some_and(|code| code.starts_with("DBClusterNotFound")) => return Ok(None),
-        Err(error) => return Err(told(Verb::Read, format!("look at {name}"), &error)),
-    };
-    Ok(found.db_clusters().iter().find(|one| one.db_cluster_identifier() == Some(name)).map(|one| Standing {
-        kind: "cluster",
-        id: name.to_owned(),
-        until: one.latest_restorable_time().and_then(|time| time.to_millis().ok()).map(Timestamp),
-        is_encrypted: one.storage_encrypted() == Some(true),
-        engine: one.engine().unwrap_or_default().to_owned(),
-        version: one.engine_version().unwrap_or_default().to_owned(),
-        tags: of_rds(one.tag_list()),
-    }))
+    match aws.look.rds.describe_db_clusters().db_cluster_identifier(name).send().await {
+        Ok(found) => {
+            let is_it = |one: &&DbCluster| one.db_cluster_identifier() == Some(name);
+            Ok(standing!("cluster", name, found.db_clusters(), is_it))
+        }
+        Err(error) if code(&error).is_some_and(|code| code.starts_with("DBClusterNotFound")) => Ok(None),
+        Err(error) => Err(told(Verb::Read, format!("look at {name}"), &error)),
+    }
 }
 
 /// The snapshots that people and golden.yaml have made.

@@ -9,7 +9,7 @@ use kagero::cloud::{Databases as _, ErrorClass};
 use kagero::domain::observed::{Database, DatabaseState};
 use sqlx::{Connection as _, PgConnection};
 
-use super::databases::{ADMIN, Asked, PATIENCE, Rds, found, in_turn, prove, tag};
+use super::databases::{ADMIN, Asked, PATIENCE, Rds, found, in_turn, prove, refused_in_turn, tag};
 use super::strict::Fault;
 use crate::wait::eventually;
 
@@ -71,18 +71,15 @@ fn value<'a>(said: &'a BTreeMap<String, String>, key: &str) -> Option<&'a str> {
 async fn a_golden_cluster_is_cloned_and_its_clone_goes_without_a_rest() {
     let (rds, lane) = rds_with("false").await;
     let asked = Asked::of(1, &rds).await;
-    let refused = lane.prepare(asked.birth()).await.unwrap_err();
+    let refused = refused_in_turn(async || lane.prepare(asked.birth()).await).await;
     assert!(refused.class == ErrorClass::Denied && refused.why.contains("kagero:sanitized=true"), "{refused}");
     assert_eq!(rds.staging.strict.count("RestoreDBClusterToPointInTime"), 0);
     let arn = cluster(&rds, GOLDEN).await.unwrap().db_cluster_arn.unwrap();
     rds.raw.add_tags_to_resource().resource_name(arn).tags(tag("kagero:sanitized", "true")).send().await.unwrap();
 
     rds.staging.strict.next("RestoreDBClusterToPointInTime", Fault::Lost);
-    let lost = in_turn(async || match lane.prepare(asked.birth()).await {
-        Err(error) if error.class == ErrorClass::Ambiguous => Ok(error),
-        other => other.map(|id| panic!("{id}")),
-    });
-    lost.await;
+    let lost = refused_in_turn(async || lane.prepare(asked.birth()).await).await;
+    assert_eq!(lost.class, ErrorClass::Ambiguous, "{lost}");
     let id = in_turn(async || lane.prepare(asked.birth()).await).await;
     assert!(id.as_str().starts_with("rds:cluster-"), "{id}");
     assert_eq!(rds.staging.strict.count("RestoreDBClusterToPointInTime"), 1, "asked for again, it is found");
@@ -165,11 +162,8 @@ async fn an_instance_that_somebody_has_put_into_a_clone_keeps_it_and_is_not_touc
     };
     foreign(vec![tag("team", "reports")]).await.unwrap();
     let owned = prove(&rds, &found(&lane, &asked).await.unwrap());
-    let refused = eventually("it is refused", PATIENCE, async || {
-        let refused = lane.delete(&owned).await.unwrap_err();
-        if refused.class == ErrorClass::Denied { Ok(refused) } else { Err(refused.to_string()) }
-    })
-    .await;
+    let refused = refused_in_turn(async || lane.delete(&owned).await).await;
+    assert_eq!(refused.class, ErrorClass::Denied, "{refused}");
     assert!(refused.why.contains("the instance reports in it does not carry this environment's tags"), "{refused}");
     assert!(rds.instance("reports").await.is_some());
     assert!(cluster(&rds, &asked.spec.name).await.is_some());

@@ -227,7 +227,7 @@ pub(super) async fn found(lane: &RdsDatabases, asked: &Asked) -> Option<Database
 }
 
 async fn ready(rds: &Rds, lane: &RdsDatabases, asked: &Asked) -> Database {
-    lane.prepare(asked.birth()).await.unwrap();
+    in_turn(async || lane.prepare(asked.birth()).await).await;
     assert_eq!(found(lane, asked).await.unwrap().state, DatabaseState::Preparing, "not before it is settled");
     rds.rotate(&asked.spec.name).await;
     eventually("it is ready", PATIENCE, async || match found(lane, asked).await {
@@ -242,6 +242,16 @@ pub(super) async fn in_turn<T: std::fmt::Debug>(call: impl AsyncFn() -> Result<T
     eventually("its turn", PATIENCE, async || match call().await {
         Err(error) if matches!(error.class, ErrorClass::SlowDown(_)) => Err(error.to_string()),
         done => Ok(done.unwrap()),
+    })
+    .await
+}
+
+/// What is refused for another reason than that it came too soon.
+pub(super) async fn refused_in_turn<T>(call: impl AsyncFn() -> Result<T, CloudError>) -> CloudError {
+    eventually("it is refused", PATIENCE, async || match call().await {
+        Err(error) if matches!(error.class, ErrorClass::SlowDown(_)) => Err(error.to_string()),
+        Err(error) => Ok(error),
+        Ok(_) => panic!("it was not refused"),
     })
     .await
 }
@@ -275,7 +285,7 @@ async fn a_golden_instance_is_restored_to_its_newest_point_in_time() {
     let rds = Rds::start().await;
     let lane = rds.lane_from(Source::Instance("kagero-golden-shop".to_owned())).await;
     let asked = Asked::of(1, &rds).await;
-    let refused = lane.prepare(asked.birth()).await.unwrap_err();
+    let refused = refused_in_turn(async || lane.prepare(asked.birth()).await).await;
     assert!(refused.class == ErrorClass::Denied && refused.why.contains("no instance kagero-golden-shop"), "{refused}");
 
     let golden = |sanitized: &str| {
@@ -297,7 +307,7 @@ async fn a_golden_instance_is_restored_to_its_newest_point_in_time() {
             .send()
     };
     golden("false").await.unwrap();
-    let refused = lane.prepare(asked.birth()).await.unwrap_err();
+    let refused = refused_in_turn(async || lane.prepare(asked.birth()).await).await;
     assert!(refused.class == ErrorClass::Denied && refused.why.contains("kagero:sanitized=true"), "{refused}");
     assert_eq!(rds.staging.strict.count("RestoreDBInstanceToPointInTime"), 0);
     rds.raw
@@ -339,10 +349,10 @@ async fn a_database_is_restored_without_anything_of_its_source_and_goes_without_
     assert_eq!(raw.db_parameter_groups()[0].db_parameter_group_name(), Some("kagero-dev-postgres16"));
     assert!(raw.tag_list().iter().all(|tag| tag.key() != Some("env")), "{:?}", raw.tag_list());
 
-    assert_eq!(lane.prepare(asked.birth()).await.unwrap(), database.id, "asked for again");
-    lane.delete(&prove(&rds, &database)).await.unwrap();
+    assert_eq!(in_turn(async || lane.prepare(asked.birth()).await).await, database.id, "asked for again");
+    in_turn(async || lane.delete(&prove(&rds, &database)).await).await;
     assert_eq!(found(&lane, &asked).await, None);
-    lane.delete(&prove(&rds, &database)).await.unwrap();
+    in_turn(async || lane.delete(&prove(&rds, &database)).await).await;
     assert_eq!(rds.staging.strict.count("DeleteDBInstance"), 1);
     let left = rds.raw.describe_db_snapshots().snapshot_type("manual").send().await.unwrap();
     let names: Vec<&str> = left.db_snapshots().iter().filter_map(|one| one.db_snapshot_identifier()).collect();
@@ -355,10 +365,10 @@ async fn a_database_that_is_stopped_is_started_when_it_is_asked_for_again() {
     let (lane, asked) = (rds.lane().await, Asked::of(1, &rds).await);
     let database = ready(&rds, &lane, &asked).await;
     assert!(database.can_stop);
-    lane.stop(&prove(&rds, &database)).await.unwrap();
+    in_turn(async || lane.stop(&prove(&rds, &database)).await).await;
     let stopped = found(&lane, &asked).await.unwrap();
     assert_eq!(stopped.state, DatabaseState::Stopped);
-    lane.stop(&prove(&rds, &stopped)).await.unwrap();
+    in_turn(async || lane.stop(&prove(&rds, &stopped)).await).await;
     assert_eq!(rds.staging.strict.count("StopDBInstance"), 1, "what is stopped is not stopped again");
 
     assert_eq!(in_turn(async || lane.prepare(asked.birth()).await).await, database.id);
@@ -369,10 +379,8 @@ async fn a_database_that_is_stopped_is_started_when_it_is_asked_for_again() {
     let mut stolen = found(&lane, &asked).await.unwrap();
     stolen.id = DatabaseId::parse("rds:db-SOMEBODYELSES").unwrap();
     let stolen = prove(&rds, &stolen);
-    eventually("it is refused", PATIENCE, async || {
-        lane.stop(&stolen).await.is_err_and(|refused| refused.class == ErrorClass::Denied)
-    })
-    .await;
+    let refused = refused_in_turn(async || lane.stop(&stolen).await).await;
+    assert_eq!(refused.class, ErrorClass::Denied, "{refused}");
     let owned = prove(&rds, &found(&lane, &asked).await.unwrap());
     in_turn(async || lane.stop(&owned).await).await;
     in_turn(async || lane.delete(&owned).await).await;
@@ -447,7 +455,7 @@ async fn only_a_masked_young_snapshot_of_ours_is_restored() {
     let rds = Rds::start().await;
     let (lane, asked) = (rds.lane().await, Asked::of(1, &rds).await);
     rds.raw.delete_db_snapshot().db_snapshot_identifier(SNAPSHOT).send().await.unwrap();
-    let refused = async || -> CloudError { lane.prepare(asked.birth()).await.unwrap_err() };
+    let refused = async || -> CloudError { refused_in_turn(async || lane.prepare(asked.birth()).await).await };
     let none = refused().await;
     assert_eq!(none.class, ErrorClass::Denied);
     assert!(none.why.contains("no snapshot whose name begins with kagero-golden-shop-"), "{none}");
@@ -469,7 +477,7 @@ async fn what_is_not_the_environments_is_neither_taken_over_nor_deleted() {
     let identifier = asked.spec.name.replace('_', "-");
     let protect = rds.raw.modify_db_instance().db_instance_identifier(&identifier).deletion_protection(true);
     protect.apply_immediately(true).send().await.unwrap();
-    let refused = lane.delete(&owned).await.unwrap_err();
+    let refused = refused_in_turn(async || lane.delete(&owned).await).await;
     assert!(refused.class == ErrorClass::Denied && refused.why.contains("switch it off by hand"), "{refused}");
     let release = rds.raw.modify_db_instance().db_instance_identifier(&identifier).deletion_protection(false);
     release.apply_immediately(true).send().await.unwrap();
@@ -477,9 +485,9 @@ async fn what_is_not_the_environments_is_neither_taken_over_nor_deleted() {
     // Somebody changes its tags.
     let other = tag("kagero:uid", "0123456789abcdef0123");
     rds.raw.add_tags_to_resource().resource_name(&arn).tags(other).send().await.unwrap();
-    let refused = lane.delete(&owned).await.unwrap_err();
+    let refused = refused_in_turn(async || lane.delete(&owned).await).await;
     assert!(refused.class == ErrorClass::Denied && refused.why.contains("by hand"), "{refused}");
-    let refused = lane.prepare(asked.birth()).await.unwrap_err();
+    let refused = refused_in_turn(async || lane.prepare(asked.birth()).await).await;
     assert!(
         refused.class == ErrorClass::Denied && refused.why.contains("tags are not this environment's"),
         "{refused}"
@@ -493,8 +501,8 @@ async fn a_lost_answer_does_not_double_a_database() {
     let rds = Rds::start().await;
     let (lane, asked) = (rds.lane().await, Asked::of(1, &rds).await);
     rds.staging.strict.next("RestoreDBInstanceFromDBSnapshot", Fault::Lost);
-    assert_eq!(lane.prepare(asked.birth()).await.unwrap_err().class, ErrorClass::Ambiguous);
-    lane.prepare(asked.birth()).await.unwrap();
+    assert_eq!(refused_in_turn(async || lane.prepare(asked.birth()).await).await.class, ErrorClass::Ambiguous);
+    in_turn(async || lane.prepare(asked.birth()).await).await;
     let all = rds.raw.describe_db_instances().send().await.unwrap();
     assert_eq!(all.db_instances().len(), 2, "production's and this one");
     // Every page of the Region is read, and production's is none of ours.

@@ -4,7 +4,7 @@ use kagero::cloud::{Databases as _, ErrorClass, Machines as _};
 use kagero::domain::observed::{DatabaseState, MachineState};
 
 use super::counterpart::{Staging, Wish};
-use super::databases::{Asked, PATIENCE, Rds, found, in_turn, prove};
+use super::databases::{Asked, PATIENCE, Rds, found, in_turn, prove, refused_in_turn};
 use super::machines::{living, prove as prove_machine};
 use super::shown::Shown;
 use crate::wait::eventually;
@@ -42,12 +42,7 @@ async fn a_database_that_is_shown_late_is_neither_doubled_nor_entered_nor_taken_
     strict.show(Shown::NotYet);
     let id = lane.prepare(asked.birth()).await.unwrap();
     assert_eq!(state().await, None);
-    let hidden =
-        eventually("it is its turn", PATIENCE, async || match lane.prepare(asked.birth()).await.unwrap_err() {
-            error if matches!(error.class, ErrorClass::SlowDown(_)) => Err(error.to_string()),
-            error => Ok(error),
-        });
-    let hidden = hidden.await;
+    let hidden = refused_in_turn(async || lane.prepare(asked.birth()).await).await;
     assert!(hidden.class == ErrorClass::Ambiguous && hidden.why.contains("not visible yet"), "{hidden}");
     strict.show(Shown::UnderWay);
     assert_eq!(state().await, Some(DatabaseState::Preparing));

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use super::strict::between;
+
 /// How far AWS is with what was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Shown {
@@ -28,10 +30,6 @@ pub struct Lag {
     pending: Vec<String>,
     /// What databases were described as before they were deleted.
     deleted: BTreeMap<String, String>,
-}
-
-fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
-    Some(text.split_once(before)?.1.split_once(after)?.0)
 }
 
 /// The text in pieces: what is between those two, with both, is a piece of its own, nested ones inside it.

@@ -242,11 +242,12 @@ impl Layer {
         let mut book = self.book.lock().unwrap();
         let text = match (action, book.server.as_ref()) {
             ("DescribeDBInstances", Some((host, port))) => {
-                redirected(&String::from_utf8_lossy(&text), host, *port).into()
+                let there = format!("<Address>{host}</Address><Port>{port}</Port>");
+                with_all(&String::from_utf8_lossy(&text), "<Endpoint>", "</Endpoint>", &there).into()
             }
             ("DescribeDBClusters", Some((host, port))) => {
-                let text = between_all(&String::from_utf8_lossy(&text), "<Endpoint>", "</Endpoint>", host);
-                between_all(&text, "<Port>", "</Port>", &port.to_string()).into()
+                let text = with_all(&String::from_utf8_lossy(&text), "<Endpoint>", "</Endpoint>", host);
+                with_all(&text, "<Port>", "</Port>", &port.to_string()).into()
             }
             _ => text,
         };
@@ -348,19 +349,8 @@ pub fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> 
     Some(text.split_once(before)?.1.split_once(after)?.0)
 }
 
-/// The answer with every endpoint at one place.
-fn redirected(text: &str, host: &str, port: u16) -> String {
-    let there = format!("<Endpoint><Address>{host}</Address><Port>{port}</Port></Endpoint>");
-    let mut parts = text.split("<Endpoint>");
-    let mut all = vec![parts.next().unwrap_or_default()];
-    for part in parts {
-        all.extend([there.as_str(), part.split_once("</Endpoint>").unwrap().1]);
-    }
-    all.concat()
-}
-
 /// A text in which something else stands wherever something stood between those two.
-fn between_all(text: &str, before: &str, after: &str, instead: &str) -> String {
+fn with_all(text: &str, before: &str, after: &str, instead: &str) -> String {
     let mut parts = text.split(before);
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |all, part| format!("{all}{before}{instead}{after}{}", part.split_once(after).unwrap().1))

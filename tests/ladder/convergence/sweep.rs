@@ -164,6 +164,25 @@ async fn a_sweep_begins_when_its_time_has_come_whoever_makes_it() {
 }
 
 #[tokio::test]
+async fn a_removal_that_takes_long_makes_the_next_one_look_again() {
+    let mut installation = Installation::begin(Beginning::fair(9)).await;
+    all(&mut installation, 1..=2, true).await;
+    all(&mut installation, 1..=2, false).await;
+    strays(&installation, 1..=2);
+    pass(&mut installation, HOUR * 4).await;
+    let (time, dealer) = (installation.outside.time.clone(), installation.outside.dealer.clone());
+    time.advance_to(time.elapsed() + HOUR * 24);
+    // What was listed before the first one is evidence no more when it is the second one's turn.
+    dealer.script(Call::Terminate, 0, Fate::Pause);
+    let meanwhile = time.clone();
+    let report = installation.members[0]
+        .sweep_around(async move { meanwhile.advance_to(meanwhile.elapsed() + Duration::from_secs(70)) })
+        .await;
+    assert_eq!(rulings(&report), BTreeMap::from([(Ruling::Removed, 2)]), "{report:?}");
+    installation.end().await;
+}
+
+#[tokio::test]
 async fn too_many_orphans_freeze_until_a_person_allows_them() {
     let mut installation = Installation::begin(Beginning::fair(4)).await;
     all(&mut installation, 1..=7, true).await;

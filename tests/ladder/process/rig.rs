@@ -252,6 +252,7 @@ impl Rig {
         match self.lane {
             Lane::Sqlite => return residue::directories(&self.state_dir().join("databases")).unwrap(),
             Lane::Postgres => {}
+            #[cfg(feature = "aws")]
             Lane::Rds => return Vec::new(),
         }
         let server = load_server(&self.dir.join("kagero.toml")).map_err(|errors| format!("{errors:?}")).unwrap();

@@ -7,13 +7,14 @@
 //! Guarantees: every default that a clone would take over is named; names are natural keys.
 //! Must not know: when a database is wanted.
 
-use aws_sdk_rds::types::{ServerlessV2ScalingConfiguration, Tag};
+use aws_sdk_rds::types::ServerlessV2ScalingConfiguration;
 
 use super::Inner;
 use super::server::Server;
 use crate::cloud::CloudError;
 use crate::cloud::aws::error::{Verb, code, told};
 use crate::cloud::aws::pace::Bucket;
+use crate::cloud::aws::pairs::to_rds;
 use crate::cloud::aws::rules::golden::{Golden, major};
 use crate::cloud::aws::rules::tags;
 use crate::cloud::aws::survey::GoldenFound;
@@ -32,10 +33,6 @@ const CAPACITY: (f64, f64) = (0.5, 4.0);
 /// The name of the instance in a cluster.
 pub(super) fn member_of(identifier: &str) -> String {
     format!("{identifier}-writer")
-}
-
-fn tag_list(pairs: &[(&str, String)]) -> Vec<Tag> {
-    pairs.iter().map(|(key, value)| Tag::builder().key(*key).value(value).build()).collect()
 }
 
 impl Inner {
@@ -64,7 +61,7 @@ impl Inner {
             .db_subnet_group_name(&self.settings.subnet_group)
             .db_cluster_parameter_group_name(parameters)
             .vpc_security_group_ids(slot.as_str())
-            .set_tags(Some(tag_list(pairs)))
+            .set_tags(Some(to_rds(pairs)))
             .copy_tags_to_snapshot(false)
             .deletion_protection(false)
             .enable_iam_database_authentication(false)
@@ -97,7 +94,7 @@ impl Inner {
             .db_instance_class(&golden.class)
             .engine(AURORA)
             .db_subnet_group_name(&self.settings.subnet_group)
-            .set_tags(Some(tag_list(&tags::written(owner, &member))))
+            .set_tags(Some(to_rds(&tags::written(owner, &member))))
             .publicly_accessible(false)
             .copy_tags_to_snapshot(false)
             .auto_minor_version_upgrade(false);

@@ -9,13 +9,14 @@
 //! Must not know: when a database is wanted.
 
 use aws_sdk_rds::primitives::DateTime;
-use aws_sdk_rds::types::{DbInstance, Tag};
+use aws_sdk_rds::types::DbInstance;
 
 use super::server::Server;
 use super::settling::Settling;
 use super::{Inner, id_of, identifier_of, lock};
 use crate::cloud::aws::error::{Verb, code, refused, told};
 use crate::cloud::aws::pace::Bucket;
+use crate::cloud::aws::pairs::to_rds;
 use crate::cloud::aws::rules::golden::{Source, major};
 use crate::cloud::aws::rules::tags;
 use crate::cloud::aws::survey::survey_golden;
@@ -54,7 +55,6 @@ impl Inner {
         let found = found.map_err(|error| CloudError { what: what.clone(), ..error })?;
         let mut pairs = tags::written(owner, &identifier);
         pairs.push((tags::SEED, database.seed.to_string()));
-        let tags: Vec<Tag> = pairs.iter().map(|(key, value)| Tag::builder().key(*key).value(value).build()).collect();
         let parameters = format!("{}-{}{}", self.settings.parameter_group, found.engine, major(&found.version));
         // Both calls have the same dangerous defaults, and no type in common.
         macro_rules! restored {
@@ -64,7 +64,7 @@ impl Inner {
                     .db_subnet_group_name(&self.settings.subnet_group)
                     .db_parameter_group_name(parameters)
                     .vpc_security_group_ids(slot.as_str())
-                    .set_tags(Some(tags))
+                    .set_tags(Some(to_rds(&pairs)))
                     .backup_retention_period(0)
                     .copy_tags_to_snapshot(false)
                     .publicly_accessible(false)

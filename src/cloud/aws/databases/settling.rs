@@ -13,6 +13,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::clone::member_of;
 use super::server::{Kind, Password, Server};
 use super::{Inner, identifier_of, lock};
 use crate::cloud::aws::error::{Verb, refused, told};
@@ -73,10 +74,10 @@ impl Inner {
             Status::Broken(why) => return failed(why),
             Status::Up => {}
         }
-        // A cluster answers as far as its instance does.
+        // A cluster answers as far as its instance does, whatever else somebody has put into it.
         let inside = match &server.kind {
             Kind::Instance => Some(&Status::Up),
-            Kind::Cluster(names) => names.first().map(|name| {
+            Kind::Cluster(names) => names.iter().find(|name| **name == member_of(&server.identifier)).map(|name| {
                 members.iter().find(|(known, _)| known == name).map_or(&Status::Busy, |(_, status)| status)
             }),
         };
@@ -142,7 +143,7 @@ impl Inner {
             .ok_or_else(|| refused(ErrorClass::Denied, &what, format!("it has no tag {SEED}; look at it by hand")))?;
         let golden = self.golden(&what, &seed)?;
         if let Kind::Cluster(members) = &server.kind {
-            if members.is_empty() {
+            if !members.contains(&member_of(&server.identifier)) {
                 self.put_instance_into(&what, server, golden, tags).await?;
                 return Ok(Turn::Begun);
             }
