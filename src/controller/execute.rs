@@ -333,3 +333,89 @@ pub(super) async fn finish<E: ToString>(
     let outcome = error.map_or_else(|| "ok".to_owned(), |error| format!("failed: {}", error.to_string()));
     world.store.finish(begun, &outcome, world.clock.now()).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::controller::decide::Known;
+    use crate::domain::id::{EnvKey, EnvUid, HostLabel, InstallId, PrNumber, RepoId};
+    use crate::domain::ledger::{Role, Token};
+    use crate::domain::pull::Pins;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+    const KEY: EnvKey = EnvKey { repo: RepoId(1), pr: PrNumber(7) };
+
+    fn intent(token: &str, at: Timestamp) -> Intent {
+        Intent {
+            role: Role::Machine,
+            attempt: 1,
+            placement: None,
+            token: Token(token.to_owned()),
+            asked_at: at,
+            answer: None,
+        }
+    }
+
+    fn hosts(label: &str) -> Vec<Host> {
+        vec![Host { service: None, label: HostLabel::parse(label).unwrap() }]
+    }
+
+    fn known(ledger: Option<Ledger>) -> Known {
+        Known {
+            key: KEY,
+            uid: EnvUid::derive(&InstallId::parse("test").unwrap(), KEY),
+            repo: None,
+            pull: None,
+            config: None,
+            pins: Pins::default(),
+            ledger,
+            taken: BTreeSet::new(),
+            clone_url: String::new(),
+            brakes: Vec::new(),
+        }
+    }
+
+    fn lived() -> Ledger {
+        let intents = vec![intent("one", Timestamp(5))];
+        Ledger { generation: Generation(2), intents, ..blank(&known(None), &hosts("before"), None, Timestamp(3)) }
+    }
+
+    #[test]
+    fn the_same_generation_keeps_its_row_under_other_hosts_and_the_next_one_begins_anew() {
+        let row = lived();
+        let same = enrolled(&known(Some(row.clone())), Generation(2), &hosts("after"), NOW);
+        assert_eq!(same, Ledger { hosts: hosts("after"), ..row.clone() });
+        let next = enrolled(&known(Some(row.clone())), Generation(3), &hosts("after"), NOW);
+        assert_eq!((next.generation, next.standing, next.enrolled_at), (Generation(3), Standing::Live, NOW));
+        assert_eq!((next.intents.len(), next.hosts), (0, hosts("after")));
+        assert_eq!(noted(&known(None), &hosts("x"), NOW).standing, Standing::Released(NOW));
+    }
+
+    #[test]
+    fn a_question_that_made_nothing_leaves_the_intent_as_it_was() {
+        let known = known(Some(lived()));
+        assert_eq!(unasked(&known, &intent("one", NOW)).asked_at, Timestamp(5), "an earlier question may have made it");
+        assert_eq!(unasked(&known, &intent("two", NOW)).asked_at, Timestamp::default(), "nobody has ever asked");
+    }
+
+    #[test]
+    fn what_was_asked_of_us_is_waited_for() {
+        let minute = Duration::from_mins(1);
+        let forge = |kind| StepError::from(ForgeError { kind, what: "x".to_owned(), why: "y".to_owned() });
+        let cloud = |class| StepError::from(CloudError { class, what: "x".to_owned(), why: "y".to_owned() });
+        for (error, wait, silence) in [
+            (forge(ForgeErrorKind::SlowDown(minute)), Some(minute), minute),
+            (forge(ForgeErrorKind::Denied), None, Duration::from_hours(1)),
+            (forge(ForgeErrorKind::NotFound), None, Duration::from_hours(1)),
+            (forge(ForgeErrorKind::Retry), None, Duration::from_secs(30)),
+            (StepError::Budget(minute), Some(minute), minute),
+            (cloud(ErrorClass::SlowDown(minute)), Some(minute), Duration::from_secs(30)),
+            (cloud(ErrorClass::Quota), None, Duration::from_secs(30)),
+            (StepError::NoTurn, None, Duration::from_secs(30)),
+        ] {
+            assert_eq!((error.wait(), error.silence()), (wait, silence), "{error}");
+        }
+    }
+}

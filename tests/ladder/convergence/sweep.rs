@@ -68,7 +68,9 @@ async fn what_a_lossy_listing_hid_goes_after_a_day_and_not_before() {
     assert_eq!(rulings(&sweep(&installation, Scope::DryRun).await), BTreeMap::from([(Ruling::Wait, left.len())]));
     pass(&mut installation, HOUR * 5).await;
     assert_eq!(installation.outside.cloud.residue(), Vec::<String>::new());
-    assert_eq!(sweep(&installation, Scope::DryRun).await.outcome, Outcome::Clean);
+    let report = sweep(&installation, Scope::DryRun).await;
+    assert_eq!((report.outcome, report.applied), (Outcome::Clean, false));
+    assert!(sweep(&installation, Scope::Apply(None)).await.applied);
     installation.truth.at_rest().await.unwrap();
     let journal = installation.outside.store.journal(key(REPO, 1), 100).await.unwrap();
     let swept: Vec<_> = journal.iter().filter(|row| row.kind.starts_with("sweep-")).collect();
