@@ -4,7 +4,6 @@
 //! Only ratios within one run mean anything: the machine may be shared. `KAGERO_BENCH_SECONDS` (4) is the
 //! length of one turn, `KAGERO_BENCH_ROUNDS` (3) the number of turns of which the median counts.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
@@ -351,7 +350,7 @@ fn play(role: &str) {
             let mut config = GatewayConfig::new("127.0.0.1:0".parse().unwrap(), DOMAIN);
             config.threads = threads.parse().unwrap();
             let table = RouteTable::default();
-            table.replace(routes_to(upstream.parse().unwrap(), routes.parse().unwrap()));
+            lead_to(upstream.parse().unwrap(), routes.parse().unwrap(), &table);
             let gateway = Gateway::start(config, table).unwrap();
             println!("{}", gateway.local_addr());
             wait_for_parent();
@@ -365,7 +364,8 @@ fn wait_for_parent() {
     let _ = std::io::stdin().read_line(&mut String::new());
 }
 
-fn routes_to(upstream: SocketAddr, routes: usize) -> HashMap<Box<str>, Arc<Route>> {
+/// Fills the table with that many routes to the application.
+fn lead_to(upstream: SocketAddr, routes: usize, table: &RouteTable) {
     let uid = |n: usize| EnvUid::parse(format!("{n:020x}")).unwrap();
     let view = Arc::new(EnvView {
         key: EnvKey { repo: RepoId(1), pr: PrNumber(1) },
@@ -386,8 +386,11 @@ fn routes_to(upstream: SocketAddr, routes: usize) -> HashMap<Box<str>, Arc<Route
         brakes: Vec::new(),
         at: Timestamp(0),
     });
-    let route = |n| Arc::new(Route { uid: uid(n), upstream: Some(upstream), view: Arc::clone(&view) });
-    (0..routes).map(|n| (format!("pr-{n}-shop").into(), route(n))).collect()
+    for n in 0..routes {
+        let route = Route { uid: uid(n), upstream: Some(upstream), view: Arc::clone(&view) };
+        table.set(&format!("pr-{n}-shop"), route);
+    }
+    table.complete();
 }
 
 /// A fast application: what it costs is hardly more than what HTTP costs.

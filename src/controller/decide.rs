@@ -77,13 +77,10 @@ pub struct Decision {
 /// Reads what the store knows.
 pub async fn load(world: &World, key: EnvKey) -> Result<Known, StoreError> {
     let policy = world.policy.load();
-    let Readings { repo, pull, config, pins } = world.store.readings(key).await?;
-    let ledger = world.store.ledger(key).await?;
+    let Readings { repo, pull, config, pins, ledger, brakes } = world.store.readings(key, world.clock.now()).await?;
     let hosts = ledger.as_ref().map_or(&[][..], |ledger| &ledger.hosts);
     let taken = taken(world, key, pull.as_ref(), config.as_ref(), hosts).await?;
     let clone_url = repo.as_ref().map(|repo| world.forge.clone_url(repo)).unwrap_or_default();
-    let mut brakes = world.store.brakes(world.clock.now()).await?;
-    brakes.retain(|brake| brake.concerns(key));
     let uid = EnvUid::derive(&policy.install, key);
     Ok(Known { key, uid, repo, pull, config, pins, ledger, taken, clone_url, brakes })
 }

@@ -32,19 +32,14 @@ fn put(world: &World, memory: &Memory, known: &Known, seen: &Observed, decision:
         decision.view.phase,
         Phase::Building | Phase::Updating | Phase::Ready | Phase::UpdateFailed | Phase::Failed | Phase::Stuck
     ) && !ledger.is_released();
-    let given_up = memory.publish(known.key, ledger.hosts.iter().map(|host| host.label.clone()).collect());
-    let gone = given_up.into_iter().map(|label| (Box::from(label.as_str()), None));
-    let changes: Vec<_> = ledger
-        .hosts
-        .iter()
-        .map(|host| {
-            let upstream = status.as_ref().filter(|_| serves).and_then(|status| upstream(host, status, &ledger.hosts));
-            let route = Route { uid: known.uid.clone(), upstream, view: Arc::clone(&decision.view) };
-            (Box::from(host.label.as_str()), Some(Arc::new(route)))
-        })
-        .chain(gone)
-        .collect();
-    world.routes.apply(&changes);
+    for label in memory.publish(known.key, ledger.hosts.iter().map(|host| host.label.clone()).collect()) {
+        world.routes.remove(label.as_str());
+    }
+    for host in &ledger.hosts {
+        let upstream = status.as_ref().filter(|_| serves).and_then(|status| upstream(host, status, &ledger.hosts));
+        let route = Route { uid: known.uid.clone(), upstream, view: Arc::clone(&decision.view) };
+        world.routes.set(host.label.as_str(), route);
+    }
 }
 
 /// Where a host's service answers in the rollout that serves; nowhere unless it is healthy now.

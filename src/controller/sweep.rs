@@ -211,7 +211,7 @@ impl Sweep<'_> {
         let old: BTreeSet<EnvKey> = tagged.chain(words::keys_of(&inventory.words, marks.iter().filter(old))).collect();
         let mut answers = BTreeMap::new();
         for key in questionable(inventory, ledgers, &self.policy) {
-            let readings = self.world.store.readings(key).await?;
+            let readings = self.world.store.readings(key, now).await?;
             let pull = match (old.contains(&key), readings.repo, readings.pull) {
                 (false, _, Some(pull)) => Ok(pull),
                 (_, Some(repo), _) => self

@@ -1,15 +1,12 @@
-//! The route table: host label → environment. Replaced as a whole, read without a lock, watched for
-//! changes.
+//! The route table: host label → environment. Changed one by one, read without a lock, watched for changes.
 //!
 //! Guarantees: what [`Route::destination`] gives is decided by the table alone; an environment that is
 //! being taken away has no upstream, whatever its route says.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::domain::id::EnvUid;
@@ -47,10 +44,10 @@ impl Route {
     }
 }
 
-/// A shared, replaceable table of routes.
+/// A shared table of routes.
 #[derive(Debug, Clone)]
 pub struct RouteTable {
-    routes: Arc<ArcSwap<HashMap<Box<str>, Arc<Route>>>>,
+    routes: Arc<papaya::HashMap<Box<str>, Arc<Route>>>,
     version: watch::Sender<u64>,
     complete: Arc<AtomicBool>,
 }
@@ -64,34 +61,29 @@ impl Default for RouteTable {
 impl RouteTable {
     /// The route of a host label (the part of the host before the preview domain).
     pub fn get(&self, label: &str) -> Option<Arc<Route>> {
-        self.routes.load().get(label).cloned()
+        self.routes.pin().get(label).cloned()
     }
 
-    /// Replaces the whole table, which is complete from then on.
-    pub fn replace(&self, routes: HashMap<Box<str>, Arc<Route>>) {
-        self.routes.store(Arc::new(routes));
-        self.complete();
-        self.version.send_modify(|version| *version += 1);
+    /// Sends a label there. Costs the same however many routes there are.
+    pub fn set(&self, label: &str, route: Route) {
+        self.routes.pin().insert(label.into(), Arc::new(route));
+        self.tell();
     }
 
-    /// Changes some labels at once: `Some` sets, `None` removes.
-    pub fn apply(&self, changes: &[(Box<str>, Option<Arc<Route>>)]) {
-        self.routes.rcu(|old| {
-            let mut new = HashMap::clone(old);
-            for (label, route) in changes {
-                match route {
-                    Some(route) => new.insert(label.clone(), Arc::clone(route)),
-                    None => new.remove(label),
-                };
-            }
-            new
-        });
+    /// A label that is nobody's any more.
+    pub fn remove(&self, label: &str) {
+        if self.routes.pin().remove(label).is_some() {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
         self.version.send_modify(|version| *version += 1);
     }
 
     /// The number of routes.
     pub fn len(&self) -> usize {
-        self.routes.load().len()
+        self.routes.len()
     }
 
     /// Whether there is no route.

@@ -1,57 +1,22 @@
-//! The ledger: what we have asked for, written before every call.
+//! The ledger: what we have asked for, written before every call. `records.rs` reads it.
 //!
 //! Guarantees: every write here takes a [`Lease`] and checks its fence in the same transaction; host labels
 //! are unique over all environments, for ever; a generation begins only after the one before was released,
 //! so that no unanswered intent is forgotten; a released row stays released.
 //! Must not know: what the intents ask for.
 
-use std::collections::HashMap;
-
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::Row as _;
 
 use super::error::{Doing as _, StoreError};
 use super::leases::Lease;
 use super::transaction::{Line, Transaction};
 use super::{Store, json};
-use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel, ServiceName, SlotId};
+use crate::domain::id::{EnvKey, HostLabel, ServiceName, SlotId};
 use crate::domain::ledger::{Answer, Host, Intent, Ledger, Proof, Said, Standing, Token};
 use crate::domain::policy::Limits;
 use crate::domain::time::Timestamp;
 
-/// Which ledgers to read; `l` is the ledger's row.
-#[derive(Clone, Copy)]
-enum Which {
-    One(EnvKey),
-    Unreleased,
-    All,
-}
-
-impl Which {
-    fn condition(self) -> &'static str {
-        match self {
-            Self::One(_) => "WHERE l.repo = $1 AND l.pr = $2",
-            Self::Unreleased => "WHERE l.standing <> 'released'",
-            Self::All => "",
-        }
-    }
-}
-
 impl Store {
-    /// One environment's ledger.
-    pub async fn ledger(&self, key: EnvKey) -> Result<Option<Ledger>, StoreError> {
-        Ok(self.read_ledgers(Which::One(key)).await?.pop())
-    }
-
-    /// Every ledger, released ones included, by key.
-    pub async fn ledgers(&self) -> Result<Vec<Ledger>, StoreError> {
-        self.read_ledgers(Which::All).await
-    }
-
-    /// Ledgers of environments that may hold resources, by key.
-    pub async fn unreleased(&self) -> Result<Vec<Ledger>, StoreError> {
-        self.read_ledgers(Which::Unreleased).await
-    }
-
     /// Which of the labels belong to an environment already, and to which.
     pub async fn hosts_taken(&self, labels: &[HostLabel]) -> Result<Vec<(HostLabel, EnvKey)>, StoreError> {
         let doing = "looking host labels up";
@@ -268,71 +233,6 @@ impl Store {
         transaction.announce(lease.key, doing).await?;
         transaction.commit(doing).await
     }
-
-    /// Three queries whatever the number of ledgers.
-    async fn read_ledgers(&self, which: Which) -> Result<Vec<Ledger>, StoreError> {
-        let doing = "reading ledgers";
-        let condition = which.condition();
-        let mut transaction = Transaction::read(self.db(), doing).await?;
-        let rows = fetch(
-            &mut transaction,
-            which,
-            format!(
-                "SELECT l.repo, l.pr, l.uid, l.generation, l.enrolled_at, l.standing, l.standing_at, l.proven, l.said,
-                        l.left_for, l.slot
-                 FROM ledgers l {condition} ORDER BY l.repo, l.pr"
-            ),
-        )
-        .await?;
-        let mut ledgers = Vec::with_capacity(rows.len());
-        let mut places = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            let ledger = read_row(row, doing)?;
-            places.insert(ledger.key, ledgers.len());
-            ledgers.push(ledger);
-        }
-        let hosts = fetch(
-            &mut transaction,
-            which,
-            format!(
-                "SELECT h.repo, h.pr, h.label, h.service FROM hosts h
-                 JOIN ledgers l ON l.repo = h.repo AND l.pr = h.pr {condition} ORDER BY h.repo, h.pr, h.position"
-            ),
-        )
-        .await?;
-        for row in &hosts {
-            let key = json::key(doing, row)?;
-            let label: String = row.try_get(2).doing(doing)?;
-            let service: Option<String> = row.try_get(3).doing(doing)?;
-            let host = Host {
-                label: HostLabel::parse(label).map_err(|why| corrupt("hosts", key, &why))?,
-                service: service.map(ServiceName::parse).transpose().map_err(|why| corrupt("hosts", key, &why))?,
-            };
-            if let Some(place) = places.get(&key) {
-                ledgers[*place].hosts.push(host);
-            }
-        }
-        let intents = fetch(
-            &mut transaction,
-            which,
-            format!(
-                "SELECT i.repo, i.pr, i.token, i.role, i.attempt, i.asked_at, i.answer, i.placement
-                 FROM intents i
-                 JOIN ledgers l ON l.repo = i.repo AND l.pr = i.pr AND l.generation = i.generation
-                 {condition} ORDER BY i.seq"
-            ),
-        )
-        .await?;
-        for row in &intents {
-            let key = json::key(doing, row)?;
-            let intent = read_intent(row, key, doing)?;
-            if let Some(place) = places.get(&key) {
-                ledgers[*place].intents.push(intent);
-            }
-        }
-        transaction.commit(doing).await?;
-        Ok(ledgers)
-    }
 }
 
 /// Whether another environment may hold resources; until the transaction ends, nobody else finds out.
@@ -368,14 +268,6 @@ async fn free_slot(
             .await
             .doing(doing)?;
     Ok(slots.iter().find(|slot| !taken.iter().any(|taken| taken == slot.as_str())).cloned())
-}
-
-async fn fetch(transaction: &mut Transaction, which: Which, sql: String) -> Result<Vec<sqlx::any::AnyRow>, StoreError> {
-    let mut query = sqlx::query(AssertSqlSafe(sql));
-    if let Which::One(key) = which {
-        query = query.bind(key.repo.0.cast_signed()).bind(key.pr.0.cast_signed());
-    }
-    query.fetch_all(transaction.connection()).await.doing("reading ledgers")
 }
 
 /// Who has the label, if it is not this environment.
@@ -475,53 +367,6 @@ async fn delete_of(
     Ok(())
 }
 
-fn read_row(row: &sqlx::any::AnyRow, doing: &'static str) -> Result<Ledger, StoreError> {
-    let key = json::key(doing, row)?;
-    let uid: String = row.try_get(2).doing(doing)?;
-    let generation: i64 = row.try_get(3).doing(doing)?;
-    let standing: String = row.try_get(5).doing(doing)?;
-    let standing_at: Option<i64> = row.try_get(6).doing(doing)?;
-    let proven: Option<String> = row.try_get(7).doing(doing)?;
-    let said: String = row.try_get(8).doing(doing)?;
-    let left: Option<String> = row.try_get(9).doing(doing)?;
-    let slot: Option<String> = row.try_get(10).doing(doing)?;
-    Ok(Ledger {
-        key,
-        uid: EnvUid::parse(uid).map_err(|why| corrupt("ledgers", key, &why))?,
-        generation: Generation(u32::try_from(generation).map_err(|why| corrupt("ledgers", key, &why))?),
-        hosts: Vec::new(),
-        enrolled_at: Timestamp(row.try_get(4).doing(doing)?),
-        standing: match (standing.as_str(), standing_at) {
-            ("live", None) => Standing::Live,
-            ("leaving", Some(at)) => Standing::Leaving(Timestamp(at)),
-            ("released", Some(at)) => Standing::Released(Timestamp(at)),
-            (other, at) => return Err(corrupt("ledgers", key, &format!("standing {other:?} at {at:?}"))),
-        },
-        slot: slot.map(SlotId::parse).transpose().map_err(|why| corrupt("ledgers", key, &why))?,
-        left: left.map(|text| json::read("ledgers", key, &text)).transpose()?,
-        intents: Vec::new(),
-        proven: proven.map(|text| json::read("ledgers", key, &text)).transpose()?,
-        said: json::read("ledgers", key, &said)?,
-    })
-}
-
-fn read_intent(row: &sqlx::any::AnyRow, key: EnvKey, doing: &'static str) -> Result<Intent, StoreError> {
-    let token: String = row.try_get(2).doing(doing)?;
-    let role: String = row.try_get(3).doing(doing)?;
-    let attempt: i64 = row.try_get(4).doing(doing)?;
-    let answer: Option<String> = row.try_get(6).doing(doing)?;
-    let placement: Option<String> = row.try_get(7).doing(doing)?;
-    let place = || format!("{key} token {token}");
-    Ok(Intent {
-        role: json::read("intents", place(), &role)?,
-        attempt: u32::try_from(attempt).map_err(|why| corrupt("intents", place(), &why))?,
-        asked_at: Timestamp(row.try_get(5).doing(doing)?),
-        placement: placement.map(|text| json::read("intents", place(), &text)).transpose()?,
-        answer: answer.map(|text| json::read("intents", place(), &text)).transpose()?,
-        token: Token(token),
-    })
-}
-
 fn standing_columns(standing: Standing) -> (&'static str, Option<i64>) {
     match standing {
         Standing::Live => ("live", None),
@@ -536,8 +381,4 @@ fn bug(doing: &'static str, why: String) -> StoreError {
 
 pub(super) fn not_enrolled(doing: &'static str, key: EnvKey) -> StoreError {
     bug(doing, format!("environment {key} is not enrolled"))
-}
-
-fn corrupt(table: &'static str, row: impl std::fmt::Display, why: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Corrupt { table, row: format!("{row}"), why: why.to_string() }
 }

@@ -25,7 +25,7 @@ mod news;
 mod open;
 mod postgres;
 mod pulls;
-mod readings;
+mod records;
 mod repos;
 mod sweep;
 mod time;
@@ -48,7 +48,7 @@ pub use journal::{JournalCheck, JournalId, JournalRow};
 pub use leases::Lease;
 use lock::FileLock;
 pub use news::{Listener, News};
-pub use readings::Readings;
+pub use records::Readings;
 
 /// Connections. On PostgreSQL both pools are one.
 #[derive(Clone)]

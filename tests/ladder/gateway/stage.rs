@@ -1,6 +1,5 @@
 //! A gateway, applications behind it, and plain clients in front of it.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::future::Future;
@@ -45,7 +44,7 @@ impl Stage {
         config.threads = NonZeroUsize::new(2).unwrap();
         change(&mut config);
         let routes = RouteTable::default();
-        routes.replace(HashMap::new());
+        routes.complete();
         let gateway = Gateway::start(config, routes.clone()).unwrap();
         Self { gateway, routes }
     }
@@ -61,12 +60,12 @@ impl Stage {
 
     pub fn set(&self, pr: u64, view: EnvView, upstream: Option<SocketAddr>) {
         let route = Route { uid: uid(pr), upstream, view: Arc::new(view) };
-        self.routes.apply(&[(label(pr).into(), Some(Arc::new(route)))]);
+        self.routes.set(&label(pr), route);
         self.routes.complete();
     }
 
     pub fn remove(&self, pr: u64) {
-        self.routes.apply(&[(label(pr).into(), None)]);
+        self.routes.remove(&label(pr));
     }
 
     pub async fn connect(&self) -> TcpStream {
