@@ -285,20 +285,34 @@ async fn asked<T: ToString>(
             Ok(id)
         }
         Err(error) => {
-            match error.class {
-                ErrorClass::Denied | ErrorClass::Bug => {
-                    world.store.answer(lease, &intent.token, &Answer::Refused(error.to_string())).await?;
-                }
-                ErrorClass::NoRoom => {
-                    world.store.answer(lease, &intent.token, &Answer::NoRoom(error.to_string())).await?;
-                }
-                // Nothing was made: what is not found now is not there, unless an earlier question made it.
-                ErrorClass::SlowDown(_) | ErrorClass::Quota => {
-                    world.store.record_intent(lease, &unasked(known, intent)).await?;
-                }
-                ErrorClass::Retry | ErrorClass::Ambiguous => {}
+            match Lesson::of(&error) {
+                Lesson::Answered(answer) => world.store.answer(lease, &intent.token, &answer).await?,
+                Lesson::NothingMade => world.store.record_intent(lease, &unasked(known, intent)).await?,
+                Lesson::Unknown => {}
             }
             Err(error.into())
+        }
+    }
+}
+
+/// What a failed question says about what was asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Lesson {
+    /// That is its answer.
+    Answered(Answer),
+    /// Nothing was made: what is not found now is not there, unless an earlier question made it.
+    NothingMade,
+    /// It may be there or come to be.
+    Unknown,
+}
+
+impl Lesson {
+    fn of(error: &CloudError) -> Self {
+        match error.class {
+            ErrorClass::Denied | ErrorClass::Bug => Self::Answered(Answer::Refused(error.to_string())),
+            ErrorClass::NoRoom => Self::Answered(Answer::NoRoom(error.to_string())),
+            ErrorClass::SlowDown(_) | ErrorClass::Quota => Self::NothingMade,
+            ErrorClass::Retry | ErrorClass::Ambiguous => Self::Unknown,
         }
     }
 }
@@ -398,6 +412,20 @@ mod tests {
         let known = known(Some(lived()));
         assert_eq!(unasked(&known, &intent("one", NOW)).asked_at, Timestamp(5), "an earlier question may have made it");
         assert_eq!(unasked(&known, &intent("two", NOW)).asked_at, Timestamp::default(), "nobody has ever asked");
+    }
+
+    #[test]
+    fn a_failed_question_says_whether_anything_can_have_been_made() {
+        let lesson = |class| Lesson::of(&CloudError { class, what: "RunInstances".to_owned(), why: "no".to_owned() });
+        let text = CloudError { class: ErrorClass::Denied, what: "RunInstances".to_owned(), why: "no".to_owned() };
+        let (refused, none) = (Answer::Refused(text.to_string()), Answer::NoRoom(text.to_string()));
+        assert_eq!(lesson(ErrorClass::Denied), Lesson::Answered(refused.clone()));
+        assert_eq!(lesson(ErrorClass::Bug), Lesson::Answered(refused));
+        assert_eq!(lesson(ErrorClass::NoRoom), Lesson::Answered(none));
+        assert_eq!(lesson(ErrorClass::Quota), Lesson::NothingMade);
+        assert_eq!(lesson(ErrorClass::SlowDown(Duration::from_secs(1))), Lesson::NothingMade);
+        assert_eq!(lesson(ErrorClass::Retry), Lesson::Unknown);
+        assert_eq!(lesson(ErrorClass::Ambiguous), Lesson::Unknown);
     }
 
     #[test]
