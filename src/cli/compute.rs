@@ -198,7 +198,7 @@ pub fn machine_settings(
         ami: compute.ami.clone(),
         volume: i32::from(compute.volume),
         profile: compute.profile.clone(),
-        with_databases: !goldens(server).is_empty(),
+        databases: goldens(server).into_values().map(|golden| golden.source).collect(),
         public_key,
         agent: match &compute.agent {
             None => AgentSource::Image,

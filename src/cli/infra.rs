@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 
 use super::{Exit, api, print, print_json, table};
 use crate::config::Server;
-use crate::config::server::{Compute, SeedSource};
+use crate::config::server::{Compute, RdsSource, SeedSource};
 use crate::report::estimate::{Estimate, Line, Outline, Sum, estimate};
 
 /// Look at what environments need of AWS.
@@ -61,11 +61,14 @@ fn outline(server: &Server, arguments: &PlanArguments) -> anyhow::Result<Outline
                 .to_owned(),
         ));
     };
-    let mut classes: Vec<String> = Vec::new();
+    let (mut classes, mut clusters, mut volumes) = (Vec::new(), false, false);
     for seed in server.seeds.values() {
-        if let SeedSource::Rds(rds) = &seed.source
-            && !classes.contains(&rds.class)
-        {
+        let SeedSource::Rds(rds) = &seed.source else { continue };
+        match rds.source {
+            RdsSource::Cluster(_) => clusters = true,
+            RdsSource::Snapshots(_) | RdsSource::Instance(_) => volumes = true,
+        }
+        if !classes.contains(&rds.class) {
             classes.push(rds.class.clone());
         }
     }
@@ -75,6 +78,8 @@ fn outline(server: &Server, arguments: &PlanArguments) -> anyhow::Result<Outline
         instance_types: compute.instance_types.clone(),
         volume: compute.volume.into(),
         classes,
+        clusters,
+        volumes,
         storage: arguments.storage,
         hours: arguments.hours,
     })

@@ -31,6 +31,15 @@ pub trait Machines: Send + Sync {
     async fn stop(&self, machine: &Owned<MachineId>) -> Result<(), CloudError>;
     /// Begins to take a machine away; already gone is success.
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError>;
+    /// Begins to take several away, in as few calls as the provider has for it. What came of each, in their order: one
+    /// that cannot be taken away keeps none of the others.
+    async fn terminate_all(&self, machines: &[Owned<MachineId>]) -> Vec<Result<(), CloudError>> {
+        let mut done = Vec::with_capacity(machines.len());
+        for machine in machines {
+            done.push(self.terminate(machine).await);
+        }
+        done
+    }
     /// Network interfaces that are members of slots, whatever they belong to.
     async fn interfaces(&self) -> Result<Listing<Interface>, CloudError>;
     /// How many environments the provider's limits leave room for at once, whoever else uses them up; `None`: it has none.

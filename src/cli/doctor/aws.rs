@@ -15,7 +15,7 @@ use crate::cli::compute::{self, Survey};
 use crate::clock::{Clock as _, SystemClock};
 use crate::cloud::MachineBirth;
 use crate::cloud::aws::rules::quota::Quota;
-use crate::cloud::aws::{Connection, Ec2Machines, Golden, Network, survey_clock, survey_golden, survey_quotas};
+use crate::cloud::aws::{Connection, Ec2Machines, Golden, Network, Source, survey_clock, survey_golden, survey_quotas};
 use crate::config::Server;
 use crate::config::server::{Compute, Ec2Compute};
 use crate::domain::id::{EnvKey, EnvUid, Generation, PrNumber, RepoId, SeedName};
@@ -45,7 +45,8 @@ pub async fn look(server: &Server) -> Vec<Finding> {
         Err(lacks) => findings.extend(lacks.iter().map(|lack| Finding::bad("network", lack, "see infra/README.md"))),
         Ok(network) => {
             findings.extend(places(server, &network));
-            findings.extend(quotas(server, &aws, &network, !goldens.is_empty()).await);
+            let sources: Vec<Source> = goldens.into_values().map(|golden| golden.source).collect();
+            findings.extend(quotas(server, &aws, &network, &sources).await);
             findings.push(launch(server, compute, aws, network).await);
         }
     }
@@ -98,8 +99,8 @@ async fn seeds(server: &Server, aws: &Connection, goldens: &BTreeMap<SeedName, G
     findings
 }
 
-async fn quotas(server: &Server, aws: &Connection, network: &Network, with_databases: bool) -> Vec<Finding> {
-    match survey_quotas(aws, &server.install, network, with_databases).await {
+async fn quotas(server: &Server, aws: &Connection, network: &Network, sources: &[Source]) -> Vec<Finding> {
+    match survey_quotas(aws, &server.install, network, sources).await {
         Ok(quotas) => quotas.iter().map(|quota| judge(quota, server.limits.environments)).collect(),
         Err(error) => vec![Finding::bad("quota", error.to_string(), "see the cause")],
     }

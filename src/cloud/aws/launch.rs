@@ -20,6 +20,7 @@ use minijinja::{Environment, UndefinedBehavior, context};
 use super::connection::Connection;
 use super::error::refused;
 use super::machines::AGENT_PORT;
+use super::rules::golden::Source;
 use super::rules::network::Network;
 use super::rules::tags;
 use crate::agent::protocol::ControllerKey;
@@ -48,8 +49,8 @@ pub struct MachineSettings {
     pub volume: i32,
     /// The machine's role, if it has one: it should have no rights beyond its own log.
     pub profile: Option<String>,
-    /// Whether environments have databases on RDS besides.
-    pub with_databases: bool,
+    /// What environments' databases on RDS are made from; none: they have none there.
+    pub databases: Vec<Source>,
     /// Whose requests agents accept.
     pub public_key: ControllerKey,
     /// Where a machine gets the agent from.

@@ -1,7 +1,8 @@
 //! Machines on EC2.
 //!
 //! Guarantees: see [`crate::cloud::Machines`]. A machine is asked for under the token that the store has; what came of a
-//! question whose answer was lost is found by it. An instance is terminated by itself, after it was read once more.
+//! question whose answer was lost is found by it. Instances are terminated after they were read once more; one that cannot be
+//! keeps none of the others.
 //! Must not know: what runs on them.
 
 use std::collections::HashSet;
@@ -36,6 +37,12 @@ pub const AGENT_PORT: u16 = 7_780;
 
 /// An instance that is older than this when it comes as an answer was made for an earlier question.
 const JUST_MADE: Duration = Duration::from_mins(1);
+
+/// Instances that are terminated by one call. EC2 takes a thousand, and recommends fewer at a time.
+const TOGETHER: usize = 50;
+
+/// Codes for a refusal of several instances because of one of them: protected, or not within our rights.
+const ABOUT_ONE: [&str; 3] = ["OperationNotPermitted", "UnauthorizedOperation", "InvalidInstanceID.Malformed"];
 
 /// States of what is still there.
 const LIVING: [InstanceStateName; 5] = [
@@ -195,31 +202,40 @@ impl Inner {
         MachineId::parse(id).map_err(|error| refused(ErrorClass::Bug, what, error.to_string()))
     }
 
-    /// Looks once more: what is to be stopped or terminated is what was proven to be ours.
-    async fn check(&self, what: &str, machine: &Owned<MachineId>) -> Result<Option<()>, CloudError> {
+    /// Looks once more: what is to be stopped or terminated is what was proven to be ours. Whether each is there.
+    async fn check(&self, what: &str, machines: &[&Owned<MachineId>]) -> Vec<Result<bool, CloudError>> {
+        match self.look_again(what, machines).await {
+            Ok(found) => machines.iter().map(|machine| self.is_as_proven(what, machine, &found)).collect(),
+            Err(error) => machines.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn look_again(&self, what: &str, machines: &[&Owned<MachineId>]) -> Result<Vec<Reservation>, CloudError> {
+        self.pace.take(Bucket::Look, what)?;
+        // Asked for by a filter, one that is not there any more does not fail the others.
+        let ids = filter("instance-id", machines.iter().map(|machine| machine.id().as_str()));
+        let found = self.aws.look.ec2.describe_instances().filters(ids).send().await;
+        Ok(found.map_err(|error| told(Verb::Read, what, &error))?.reservations.unwrap_or_default())
+    }
+
+    fn is_as_proven(&self, what: &str, machine: &Owned<MachineId>, found: &[Reservation]) -> Result<bool, CloudError> {
         if !machine.is_fresh(self.clock.now()) {
             let why = "the evidence that it is ours is more than a minute old; list the machines again";
             return Err(refused(ErrorClass::Retry, what, why));
         }
-        self.pace.take(Bucket::Look, what)?;
         let id = machine.id().as_str();
-        let found = match self.aws.look.ec2.describe_instances().instance_ids(id).send().await {
-            Ok(found) => found,
-            Err(error) if code(&error).is_some_and(|code| code.starts_with("InvalidInstanceID")) => return Ok(None),
-            Err(error) => return Err(told(Verb::Read, what, &error)),
-        };
-        let mut all = found.reservations().iter().flat_map(|reservation| {
+        let mut all = found.iter().flat_map(|reservation| {
             reservation.instances().iter().map(|instance| (reservation.owner_id().unwrap_or_default(), instance))
         });
         let Some((owner, instance)) = all.find(|(_, instance)| instance.instance_id() == Some(id)) else {
-            return Ok(None);
+            return Ok(false);
         };
         if life(instance).is_none() {
-            return Ok(None);
+            return Ok(false);
         }
         let is_here = owner == self.settings.account && instance.vpc_id() == Some(self.settings.vpc.as_str());
         if of_ec2(instance.tags()).owner().as_ref() == Some(machine.tags()) && is_here {
-            return Ok(Some(()));
+            return Ok(true);
         }
         let why =
             format!("{id} does not say what the proof says: its tags or its network have changed; look at it by hand");
@@ -228,7 +244,7 @@ impl Inner {
 
     async fn stop(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
         let what = format!("stop {}", machine.name());
-        if self.check(&what, machine).await?.is_none() {
+        if !self.check(&what, &[machine]).await.into_iter().next().transpose()?.unwrap_or_default() {
             return Ok(());
         }
         self.pace.take(Bucket::Change, &what)?;
@@ -242,17 +258,48 @@ impl Inner {
         }
     }
 
-    async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
-        let what = format!("terminate {}", machine.name());
-        if self.check(&what, machine).await?.is_none() {
-            return Ok(());
+    /// What came of each.
+    async fn terminate(&self, machines: &[&Owned<MachineId>]) -> Vec<Result<(), CloudError>> {
+        let what = match machines {
+            [one] => format!("terminate {}", one.name()),
+            several => format!("terminate {} machines", several.len()),
+        };
+        let checked = self.check(&what, machines).await;
+        let there = machines.iter().zip(&checked).filter(|(_, checked)| matches!(checked, Ok(true)));
+        let there: Vec<&Owned<MachineId>> = there.map(|(machine, _)| *machine).collect();
+        let mut ended = if there.is_empty() { Vec::new() } else { self.end(&what, &there).await }.into_iter();
+        let outcome = |checked: Result<bool, CloudError>| match checked {
+            Ok(true) => ended.next().unwrap_or(Ok(())),
+            other => other.map(drop),
+        };
+        checked.into_iter().map(outcome).collect()
+    }
+
+    /// Ends machines that are there and ours. What came of each.
+    async fn end(&self, what: &str, machines: &[&Owned<MachineId>]) -> Vec<Result<(), CloudError>> {
+        let all = |error: CloudError| machines.iter().map(|_| Err(error.clone())).collect();
+        if let Err(early) = self.pace.take(Bucket::Terminate, what) {
+            return all(early);
         }
-        self.pace.take(Bucket::Terminate, &what)?;
-        self.stopped().remove(machine.id().as_str());
-        match self.aws.remove.ec2.terminate_instances().instance_ids(machine.id().as_str()).send().await {
-            Ok(_) => Ok(()),
-            Err(error) if code(&error).is_some_and(|code| code.starts_with("InvalidInstanceID.NotFound")) => Ok(()),
-            Err(error) => Err(told(Verb::Remove, what, &error)),
+        let ids: Vec<String> = machines.iter().map(|machine| machine.id().as_str().to_owned()).collect();
+        for id in &ids {
+            self.stopped().remove(id);
+        }
+        let done = self.aws.remove.ec2.terminate_instances().set_instance_ids(Some(ids)).send().await;
+        let Err(error) = done else { return machines.iter().map(|_| Ok(())).collect() };
+        let is_gone = code(&error).is_some_and(|code| code.starts_with("InvalidInstanceID.NotFound"));
+        match machines {
+            [_] if is_gone => vec![Ok(())],
+            [_] => vec![Err(told(Verb::Remove, what, &error))],
+            // One of them is the reason, and others were not ended either: each by itself, after another look.
+            several if is_gone || code(&error).is_some_and(|code| ABOUT_ONE.contains(&code)) => {
+                let mut done = Vec::with_capacity(several.len());
+                for machine in several {
+                    done.extend(Box::pin(self.terminate(&[machine])).await);
+                }
+                done
+            }
+            _ => all(told(Verb::Remove, what, &error)),
         }
     }
 
@@ -313,7 +360,15 @@ impl Machines for Ec2Machines {
     }
 
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
-        self.inner.terminate(machine).await
+        self.inner.terminate(&[machine]).await.into_iter().next().unwrap_or(Ok(()))
+    }
+
+    async fn terminate_all(&self, machines: &[Owned<MachineId>]) -> Vec<Result<(), CloudError>> {
+        let mut done = Vec::with_capacity(machines.len());
+        for some in machines.chunks(TOGETHER) {
+            done.extend(self.inner.terminate(&some.iter().collect::<Vec<_>>()).await);
+        }
+        done
     }
 
     async fn interfaces(&self) -> Result<Listing<Interface>, CloudError> {
@@ -322,7 +377,7 @@ impl Machines for Ec2Machines {
 
     async fn room(&self) -> Result<Option<Room>, CloudError> {
         let Inner { aws, settings, network, .. } = self.inner.as_ref();
-        let quotas = survey_quotas(aws, &settings.install, network, settings.with_databases).await?;
+        let quotas = survey_quotas(aws, &settings.install, network, &settings.databases).await?;
         Ok(tightest(&quotas).map(|(environments, quota)| Room { environments, limit: quota.counted.to_string() }))
     }
 

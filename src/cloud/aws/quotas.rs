@@ -10,11 +10,12 @@ use aws_sdk_ec2::types::{InstanceStateName, InstanceType, Reservation};
 use super::connection::Connection;
 use super::error::{Verb, code, refused, told};
 use super::pairs::{of_ec2, of_rds};
+use super::rules::golden::Source;
 use super::rules::network::Network;
 use super::rules::pages::Pages;
 use super::rules::quota::{Counted, Quota, is_standard};
-use super::rules::tags::{INSTALL, MANAGED, Pairs};
-use super::survey::{filter, whole};
+use super::rules::tags::{INSTALL, MANAGED, Pairs, SANITIZED};
+use super::survey::{filter, snapshots, whole};
 use crate::cloud::{CloudError, ErrorClass};
 use crate::domain::id::InstallId;
 
@@ -24,19 +25,20 @@ const PAGE: i32 = 500;
 /// Instance types that can be asked for at once (`DescribeInstanceTypes`).
 const TYPES: usize = 100;
 
-/// The quotas that environments of an installation take some of.
+/// The quotas that environments of an installation take some of, whose databases are made from those sources.
 pub async fn survey_quotas(
     aws: &Connection,
     install: &InstallId,
     network: &Network,
-    with_databases: bool,
+    sources: &[Source],
 ) -> Result<Vec<Quota>, CloudError> {
-    let (vcpus, interfaces, databases) = tokio::join!(
+    let (vcpus, interfaces, databases, clusters) = tokio::join!(
         Box::pin(vcpus(aws, install, network)),
-        Box::pin(interfaces(aws, network, with_databases)),
-        Box::pin(databases(aws, install, with_databases))
+        Box::pin(interfaces(aws, network, !sources.is_empty())),
+        Box::pin(databases(aws, install, sources)),
+        Box::pin(clusters(aws, install, sources))
     );
-    Ok([Some(vcpus?), Some(interfaces?), databases?].into_iter().flatten().collect())
+    Ok([vcpus?, interfaces?].into_iter().chain(databases?).chain(clusters?).collect())
 }
 
 /// What an account may have: what it was raised to, or else what AWS gives everybody.
@@ -131,19 +133,80 @@ async fn interfaces(aws: &Connection, network: &Network, with_databases: bool) -
     Ok(Quota { counted: Counted::Interfaces, allowed, others, each: 1 + u64::from(with_databases) })
 }
 
-async fn databases(aws: &Connection, install: &InstallId, wanted: bool) -> Result<Option<Quota>, CloudError> {
-    if !wanted {
-        return Ok(None);
+/// An instance on RDS, as far as it counts.
+struct Instance {
+    id: String,
+    is_ours: bool,
+    /// GiB.
+    storage: u64,
+}
+
+/// Instances, and their storage.
+async fn databases(aws: &Connection, install: &InstallId, sources: &[Source]) -> Result<Vec<Quota>, CloudError> {
+    if sources.is_empty() {
+        return Ok(Vec::new());
     }
     let what = "DescribeDBInstances";
-    let allowed = allowed(aws, Counted::Databases).await?;
     let mut pages = Pages::default();
     while let Some(marker) = pages.wanted() {
         let request = aws.look.rds.describe_db_instances().max_records(100).set_marker(marker);
         let page = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
-        let others = page.db_instances().iter().filter(|one| !is_ours(&of_rds(one.tag_list()), install));
+        let items = page.db_instances().iter().map(|one| Instance {
+            id: one.db_instance_identifier().unwrap_or_default().to_owned(),
+            is_ours: is_ours(&of_rds(one.tag_list()), install),
+            // Instances of Aurora have none of their own, whatever they say.
+            storage: match one.engine().is_some_and(|engine| engine.starts_with("aurora")) {
+                true => 0,
+                false => one.allocated_storage().and_then(|gib| gib.try_into().ok()).unwrap_or_default(),
+            },
+        });
+        pages.add(items, page.marker());
+    }
+    let all = whole(what, pages.gathered())?;
+    let others = || all.iter().filter(|one| !one.is_ours);
+    let counted = Counted::Databases;
+    let mut quotas =
+        vec![Quota { counted, allowed: allowed(aws, counted).await?, others: others().count() as u64, each: 1 }];
+    if let Some(each) = storage(aws, sources, &all).await? {
+        let (counted, others) = (Counted::Storage, others().map(|one| one.storage).sum());
+        quotas.push(Quota { counted, allowed: allowed(aws, counted).await?, others, each });
+    }
+    Ok(quotas)
+}
+
+/// GiB that one environment's database takes: as much as the largest that there is to restore. None where databases are
+/// clusters.
+async fn storage(aws: &Connection, sources: &[Source], all: &[Instance]) -> Result<Option<u64>, CloudError> {
+    let is_snapshot = |source: &&Source| matches!(source, Source::Snapshots(_));
+    let snapshots = if sources.iter().any(|source| is_snapshot(&source)) { snapshots(aws).await? } else { Vec::new() };
+    let of = |source: &Source| match source {
+        Source::Snapshots(prefix) => {
+            let ours = snapshots
+                .iter()
+                .filter(|one| one.id.starts_with(prefix.as_str()) && one.tags.get(SANITIZED) == Some("true"));
+            Some(ours.map(|one| one.storage).max().unwrap_or_default())
+        }
+        Source::Instance(name) => {
+            Some(all.iter().find(|one| one.id == *name).map(|one| one.storage).unwrap_or_default())
+        }
+        Source::Cluster(_) => None,
+    };
+    Ok(sources.iter().filter_map(of).max())
+}
+
+async fn clusters(aws: &Connection, install: &InstallId, sources: &[Source]) -> Result<Option<Quota>, CloudError> {
+    if !sources.iter().any(|source| matches!(source, Source::Cluster(_))) {
+        return Ok(None);
+    }
+    let (what, counted) = ("DescribeDBClusters", Counted::Clusters);
+    let allowed = allowed(aws, counted).await?;
+    let mut pages = Pages::default();
+    while let Some(marker) = pages.wanted() {
+        let request = aws.look.rds.describe_db_clusters().max_records(100).set_marker(marker);
+        let page = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
+        let others = page.db_clusters().iter().filter(|one| !is_ours(&of_rds(one.tag_list()), install));
         pages.add(others.map(drop), page.marker());
     }
     let others = whole(what, pages.gathered())?.len() as u64;
-    Ok(Some(Quota { counted: Counted::Databases, allowed, others, each: 1 }))
+    Ok(Some(Quota { counted, allowed, others, each: 1 }))
 }

@@ -295,7 +295,7 @@ async fn standing_cluster(aws: &Connection, name: &str) -> Result<Option<Standin
 }
 
 /// The snapshots that people and golden.yaml have made.
-async fn snapshots(aws: &Connection) -> Result<Vec<Snapshot>, CloudError> {
+pub(super) async fn snapshots(aws: &Connection) -> Result<Vec<Snapshot>, CloudError> {
     let what = "DescribeDBSnapshots";
     let mut pages = Pages::default();
     while let Some(marker) = pages.wanted() {
@@ -309,6 +309,7 @@ async fn snapshots(aws: &Connection) -> Result<Vec<Snapshot>, CloudError> {
                 is_encrypted: one.encrypted() == Some(true),
                 engine: one.engine().unwrap_or_default().to_owned(),
                 version: one.engine_version().unwrap_or_default().to_owned(),
+                storage: one.allocated_storage().and_then(|gib| gib.try_into().ok()).unwrap_or_default(),
                 tags: of_rds(one.tag_list()),
             })
         });

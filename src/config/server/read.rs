@@ -28,6 +28,14 @@ const DATABASE_CLASS: &str = "db.t4g.micro";
 /// What instances in clusters run as: Aurora knows no class that is smaller.
 const CLUSTER_CLASS: &str = "db.serverless";
 
+/// What `[compute]` says of processes on this host only, and how it is on machines.
+const ON_THIS_HOST: [(&str, &str); 4] = [
+    ("sandbox", "agents on machines run nothing without one"),
+    ("read_only_paths", "what is to be read has to be in the image, in the system's own folders"),
+    ("path", "programs have to be in the image, in the system's PATH"),
+    ("container_engine", "agents find the engine of their image in the usual places"),
+];
+
 /// With machines on EC2: between two looks while something is being made or taken away.
 const AWS_BUSY: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -139,14 +147,11 @@ impl Reader<'_> {
                 self.problems.push(problem.help("add it with account, region, vpc, ami and instance_types"));
                 None
             }
-            ("ec2", Some(_)) if view.written("container_engine").is_some() => {
-                let message = "`compute.container_engine` has no meaning with `kind = \"ec2\"`";
-                let problem = Problem::new(view.span("container_engine"), message, "");
-                self.problems
-                    .push(problem.help("remove it: agents find the engine of their image in the usual places"));
-                None
+            ("ec2", Some(_)) => {
+                let misplaced = self.without_meaning_on_ec2(view);
+                let compute = self.ec2(view.table("ec2", &keys::EC2))?;
+                (!misplaced).then_some(Compute::Ec2(compute))
             }
-            ("ec2", Some(_)) => Some(Compute::Ec2(self.ec2(view.table("ec2", &keys::EC2))?)),
             (_, Some(entry)) => {
                 let message = "`compute.ec2` has no meaning without `kind = \"ec2\"`";
                 self.problems.push(
@@ -157,6 +162,21 @@ impl Reader<'_> {
             }
             (_, None) => local_compute(view).map(Compute::Local),
         }
+    }
+
+    /// What is said of processes on this host, where there are none. Whether anything is.
+    fn without_meaning_on_ec2(&mut self, view: View<'_>) -> bool {
+        let mut found = false;
+        for (key, help) in ON_THIS_HOST.iter().filter(|(key, _)| view.written(key).is_some()) {
+            // It is required there in any case.
+            if *key == "sandbox" && view.text(key).is_some_and(|rule| rule.text == "require") {
+                continue;
+            }
+            let message = format!("`compute.{key}` has no meaning with `kind = \"ec2\"`");
+            self.problems.push(Problem::new(view.span(key), message, "").help(format!("remove it: {help}")));
+            found = true;
+        }
+        found
     }
 
     fn ec2(&mut self, view: View<'_>) -> Option<Ec2Compute> {

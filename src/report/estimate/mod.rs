@@ -25,6 +25,10 @@ pub struct Outline {
     pub volume: u32,
     /// Classes of the instances that databases run as; empty: databases are no instances of their own.
     pub classes: Vec<String>,
+    /// Whether databases of some seeds are clusters.
+    pub clusters: bool,
+    /// Whether databases of some seeds are instances with storage of their own.
+    pub volumes: bool,
     /// GiB of a database's storage.
     pub storage: u32,
     /// Hours of a day in which environments run; in the others they are asleep.
@@ -139,8 +143,10 @@ fn environment(outline: &Outline) -> Vec<Line> {
     };
     let mut lines: Vec<Line> = machine.into_iter().chain([volume]).collect();
     if let Some((class, running)) = dearest(&outline.classes) {
-        let storage = prices::storage(outline.storage);
         lines.push(Line { part: "database", what: class.clone(), running, asleep: Some(0.0) });
+    }
+    if outline.volumes {
+        let storage = prices::storage(outline.storage);
         lines.push(Line {
             part: "storage",
             what: format!("{} GiB of the database (assumed)", outline.storage),
@@ -218,7 +224,14 @@ fn notes(outline: &Outline, environment: &[Line]) -> Vec<String> {
         [_] => {}
         [_, _, ..] => notes.push("of the seeds' classes the dearest is taken".to_owned()),
     }
-    if !outline.classes.is_empty() {
+    if outline.classes.iter().any(|class| class == prices::SERVERLESS) {
+        notes.push(
+            "of a serverless instance the price is that of the four capacity units that it takes at the most; idle, it takes \
+             half of one. Its clone's storage is paid for as far as it differs from the golden cluster's"
+                .to_owned(),
+        );
+    }
+    if outline.volumes {
         notes.push(
             "a database has the storage of the snapshot that it was restored from, which no configuration knows: \
              --storage sets it"

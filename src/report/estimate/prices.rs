@@ -5,7 +5,8 @@
 
 /// Where the prices are from. Assumed, as those of infra/README.md are: they were not compared with a bill.
 pub const SOURCE: &str = "assumed: list prices of us-east-1 in the middle of 2026 \
-                          (aws.amazon.com/ec2/pricing/on-demand, /ebs/pricing, /rds/postgresql/pricing, /vpc/pricing, \
+                          (aws.amazon.com/ec2/pricing/on-demand, /ebs/pricing, /rds/postgresql/pricing, /rds/aurora/pricing, \
+                          /vpc/pricing, \
                           /elasticloadbalancing/pricing, /kms/pricing, /secrets-manager/pricing)";
 
 /// The Region that they are of.
@@ -124,7 +125,13 @@ const DATABASES: &[(&str, f64)] = &[
     ("db.m6g.xlarge", 0.318),
     ("db.r6g.large", 0.225),
     ("db.r6g.xlarge", 0.45),
+    (SERVERLESS, 4.0 * CAPACITY_UNIT),
 ];
+
+/// In a cluster on Aurora: at the most that the provider lets it take, which is four capacity units.
+pub const SERVERLESS: &str = "db.serverless";
+/// A capacity unit of Aurora Serverless v2, Standard, an hour.
+const CAPACITY_UNIT: f64 = 0.12;
 
 #[cfg(test)]
 mod tests {

@@ -36,7 +36,10 @@ pub fn quotas(outline: &Outline) -> Vec<Quota> {
     // While a golden snapshot is made, its source is an instance too.
     let (instances, making) = (on_rds + 1, u64::from(on_rds > 0));
     let gib = environments * u64::from(outline.volume) + u64::from(fixed::CONTROLLER_VOLUME);
-    let storage = (on_rds + making) * u64::from(outline.storage) + u64::from(fixed::STORE_STORAGE);
+    // The golden cluster stands there all the time.
+    let clusters = if outline.clusters { environments + 1 } else { 0 };
+    let with_storage = if outline.volumes { on_rds + making } else { 0 };
+    let storage = with_storage * u64::from(outline.storage) + u64::from(fixed::STORE_STORAGE);
     vec![
         quota(
             "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances, in vCPUs",
@@ -47,6 +50,7 @@ pub fn quotas(outline: &Outline) -> Vec<Quota> {
         ),
         quota("Storage for General Purpose SSD (gp3) volumes, in TiB", "ebs", "L-7A658B76", gib.div_ceil(1024), 50),
         quota("DB instances", "rds", "L-7B6409FD", instances + making, 40),
+        quota("DB clusters", "rds", "L-952B80B9", clusters, 40),
         quota("Total storage for all DB instances, in GiB", "rds", "L-7ADDB58A", storage, 100_000),
         quota("Network interfaces per Region", "vpc", "L-DF5E4CA3", environments + on_rds + INTERFACES, 5_000),
         quota("VPC security groups per Region", "vpc", "L-E79EC296", environments + GROUPS, 2_500),

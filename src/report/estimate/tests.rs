@@ -9,6 +9,8 @@ fn outline() -> Outline {
         instance_types: vec!["t4g.small".to_owned()],
         volume: 20,
         classes: vec!["db.t4g.micro".to_owned()],
+        clusters: false,
+        volumes: true,
         storage: 20,
         hours: 24,
     }
@@ -73,10 +75,25 @@ fn what_has_no_price_makes_no_sum_and_is_named() {
 fn the_dearest_class_counts_and_without_classes_there_is_no_database() {
     let two = estimate(&Outline { classes: names(&["db.t4g.large", "db.t4g.micro"]), ..outline() });
     assert_eq!(two.environment[2].what, "db.t4g.large");
-    let none = estimate(&Outline { classes: Vec::new(), ..outline() });
+    let none = estimate(&Outline { classes: Vec::new(), volumes: false, ..outline() });
     assert_eq!(none.environment.len(), 2);
     assert_eq!(quota(&none, "L-7B6409FD"), (Some(1), None), "the store alone");
     assert_eq!(quota(&none, "L-DF5E4CA3"), (Some(40), None));
+}
+
+#[test]
+fn clusters_are_reckoned_with_at_their_most_and_have_a_quota_of_their_own() {
+    let clusters =
+        estimate(&Outline { classes: names(&["db.serverless"]), clusters: true, volumes: false, ..outline() });
+    // Four capacity units.
+    assert_eq!(shown(clusters.environment[2].running), "0.4800");
+    assert!(clusters.notes.iter().any(|note| note.contains("at the most")), "{:?}", clusters.notes);
+    assert_eq!(quota(&clusters, "L-952B80B9"), (Some(21), None), "and the golden one");
+    assert_eq!(clusters.environment.len(), 3, "a cluster's storage is not reserved");
+    assert_eq!(quota(&clusters, "L-7ADDB58A"), (Some(u64::from(fixed::STORE_STORAGE)), None), "the store's alone");
+    assert_eq!(quota(&estimate(&outline()), "L-952B80B9"), (Some(0), None));
+    let many = estimate(&Outline { environments: 60, clusters: true, ..outline() });
+    assert_eq!(quota(&many, "L-952B80B9"), (Some(61), Some(70)));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use kagero::agent::signature::ControllerKey;
 use kagero::clock::{Clock, SystemClock};
 use kagero::cloud::MachineBirth;
 use kagero::cloud::aws::{
-    AgentSource, Connection, Ec2Machines, MachineSettings, Network, Roles, Wanted, survey_network,
+    AgentSource, Connection, Ec2Machines, MachineSettings, Network, Roles, Source, Wanted, survey_network,
 };
 use kagero::domain::id::{EnvKey, EnvUid, Generation, InstallId, PrNumber, RepoId, SlotId};
 use kagero::domain::ledger::{Role, Token};
@@ -41,7 +41,7 @@ pub struct Moto {
     _process: Child,
 }
 
-fn venv() -> PathBuf {
+pub fn venv() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/infra/.venv/bin")
 }
 
@@ -147,7 +147,7 @@ impl Staging {
             ami: self.ami.clone(),
             volume: 20,
             profile: None,
-            with_databases: true,
+            databases: vec![Source::Snapshots("kagero-golden-".to_owned())],
             public_key: ControllerKey::from(&SigningKey::from_bytes(&[7; 32])),
             agent: AgentSource::Image,
             readable: Vec::new(),

@@ -61,7 +61,7 @@ async fn fifty_environments_come_and_go_with_as_few_calls_as_there_are_things_to
     assert_eq!(rds.staging.strict.throttled(), 0, "our share of the account's buckets was kept");
 }
 
-fn prove_machine_of(rds: &Rds, machine: &Machine) -> Owned<MachineId> {
+pub(super) fn prove_machine_of(rds: &Rds, machine: &Machine) -> Owned<MachineId> {
     let (tags, install) = (machine.tags.clone().unwrap(), install());
     let claim = Claim { install: &install, uid: &tags.uid, generation: Generation::FIRST };
     prove_machine(machine, claim, &rds.allowed()).unwrap()

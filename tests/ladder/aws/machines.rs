@@ -176,6 +176,46 @@ async fn what_was_changed_by_hand_is_not_terminated() {
 }
 
 #[tokio::test]
+async fn several_are_terminated_by_one_call_and_one_that_cannot_be_keeps_no_other() {
+    let staging = Staging::start().await;
+    let network = staging.network().await;
+    let mut made = Vec::new();
+    for pr in 1..=5 {
+        // Of its own, so that its share of the account's launches is not used up.
+        let machines = staging.machines().await;
+        made.push(in_turn(async || machines.launch(Wish::of(pr, &network).birth()).await).await);
+    }
+    let machines = staging.machines().await;
+    let proofs = async || -> Vec<_> {
+        machines.list().await.unwrap().items.iter().map(|machine| prove(&staging, machine)).collect()
+    };
+    let protect = async |on: bool| {
+        let attribute = aws_sdk_ec2::types::AttributeBooleanValue::builder().value(on).build();
+        let change = staging.ec2.modify_instance_attribute().instance_id(made[1].as_str());
+        change.disable_api_termination(attribute).send().await.unwrap();
+    };
+    protect(true).await;
+    let all = proofs().await;
+    let done = machines.terminate_all(&all).await;
+    let refused: Vec<_> = all.iter().zip(&done).filter(|(_, done)| done.is_err()).collect();
+    let [(kept, Err(error))] = &refused[..] else { panic!("{done:?}") };
+    assert_eq!((kept.id(), error.class.clone()), (&made[1], ErrorClass::Denied), "{error}");
+    assert_eq!(living(&staging).await, 1);
+    let calls = staging.strict.count("TerminateInstances");
+    assert!((2..=6).contains(&calls), "together, then those that were left by themselves: {calls}");
+
+    protect(false).await;
+    machines.launch(Wish::attempt(1, 2, &network).birth()).await.unwrap();
+    let two = proofs().await;
+    let (before, looks) = (staging.strict.count("TerminateInstances"), staging.strict.count("DescribeInstances"));
+    assert_eq!(machines.terminate_all(&two).await, [Ok(()), Ok(())]);
+    assert_eq!(staging.strict.count("DescribeInstances") - looks, 1, "one look at both");
+    assert_eq!((living(&staging).await, staging.strict.count("TerminateInstances") - before), (0, 1));
+    assert_eq!(machines.terminate_all(&two).await, [Ok(()), Ok(())], "gone is done");
+    assert_eq!(staging.strict.count("TerminateInstances") - before, 1);
+}
+
+#[tokio::test]
 async fn a_machine_that_was_stopped_is_started_again() {
     let staging = Staging::start().await;
     let (machines, network) = (staging.machines().await, staging.network().await);

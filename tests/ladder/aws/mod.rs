@@ -6,6 +6,7 @@ mod conformance;
 mod counterpart;
 mod databases;
 mod errors;
+mod faults;
 mod fleet;
 mod ground;
 mod late;

@@ -192,7 +192,13 @@ async fn answer(State(layer): State<Layer>, request: Request) -> Response {
 }
 
 /// What an account has that has never asked, of the quotas that matter here (Service Quotas, "AWS default quota value").
-const DEFAULTS: [(&str, f64); 3] = [("L-1216C47A", 5.0), ("L-7B6409FD", 40.0), ("L-DF5E4CA3", 5_000.0)];
+const DEFAULTS: [(&str, f64); 5] = [
+    ("L-1216C47A", 5.0),
+    ("L-7B6409FD", 40.0),
+    ("L-7ADDB58A", 100_000.0),
+    ("L-952B80B9", 40.0),
+    ("L-DF5E4CA3", 5_000.0),
+];
 
 /// The operation, if it is one of Service Quotas, which moto lacks for these services.
 fn asked_of_quotas(headers: &HeaderMap) -> Option<String> {

@@ -220,6 +220,17 @@ fn instances_are_launched_where_the_operator_has_said_and_nowhere_else() {
 
     let without = refused(&format!("{SMALLEST}\n[compute]\nkind = \"ec2\"\n"));
     assert!(without.contains("there is no [compute.ec2]") && without.contains("vpc"), "{without}");
+    for line in [
+        "sandbox = \"best_effort\"",
+        "path = [\"/opt/ruby/bin\"]",
+        "read_only_paths = [\"/srv\"]",
+        "container_engine = \"unix:///run/podman.sock\"",
+    ] {
+        let misplaced = refused(&format!("{SMALLEST}\n[compute]\nkind = \"ec2\"\n{line}\n[compute.ec2]\n{ec2}"));
+        let key = line.split(' ').next().unwrap();
+        let wanted = format!("`compute.{key}` has no meaning with `kind = \"ec2\"`");
+        assert!(misplaced.contains(&wanted) && misplaced.contains("remove it"), "{misplaced}");
+    }
     let unused = refused(&format!("{SMALLEST}\n[compute.ec2]\n{ec2}"));
     assert!(unused.contains("has no meaning without `kind = \"ec2\"`"), "{unused}");
     for (pace, allowed) in [("busy = \"1s\"", true), ("busy = \"900ms\"", false), ("grace = \"59s\"", false)] {

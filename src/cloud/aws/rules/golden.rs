@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub engine: String,
     /// The engine's version.
     pub version: String,
+    /// GiB of storage that whatever is restored from it takes.
+    pub storage: u64,
     /// Its tags.
     pub tags: Pairs,
 }
@@ -183,6 +185,7 @@ mod tests {
             is_encrypted: true,
             engine: "postgres".to_owned(),
             version: "16.4".to_owned(),
+            storage: 20,
             tags: tags.into_iter().collect(),
         }
     }

@@ -13,6 +13,10 @@ pub enum Counted {
     Vcpus,
     /// Instances on RDS.
     Databases,
+    /// GiB of instances' storage on RDS. That of clusters does not count.
+    Storage,
+    /// Clusters on RDS.
+    Clusters,
     /// Network interfaces.
     Interfaces,
 }
@@ -23,6 +27,8 @@ impl Counted {
         match self {
             Self::Vcpus => ("ec2", "L-1216C47A"),
             Self::Databases => ("rds", "L-7B6409FD"),
+            Self::Storage => ("rds", "L-7ADDB58A"),
+            Self::Clusters => ("rds", "L-952B80B9"),
             Self::Interfaces => ("vpc", "L-DF5E4CA3"),
         }
     }
@@ -33,6 +39,8 @@ impl fmt::Display for Counted {
         f.write_str(match self {
             Self::Vcpus => "vCPUs of running on-demand standard instances",
             Self::Databases => "DB instances",
+            Self::Storage => "GiB of storage of DB instances",
+            Self::Clusters => "DB clusters",
             Self::Interfaces => "network interfaces",
         })
     }
@@ -93,6 +101,8 @@ mod tests {
         for (counted, code, name) in [
             (Counted::Vcpus, ("ec2", "L-1216C47A"), "vCPUs of running on-demand standard instances"),
             (Counted::Databases, ("rds", "L-7B6409FD"), "DB instances"),
+            (Counted::Storage, ("rds", "L-7ADDB58A"), "GiB of storage of DB instances"),
+            (Counted::Clusters, ("rds", "L-952B80B9"), "DB clusters"),
             (Counted::Interfaces, ("vpc", "L-DF5E4CA3"), "network interfaces"),
         ] {
             assert_eq!((counted.code(), counted.to_string().as_str()), (code, name));
