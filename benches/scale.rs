@@ -52,6 +52,7 @@ async fn watch(size: u64, changing: u64) {
     for first in (1..=size).step_by(usize::try_from(batch).unwrap()) {
         (first..=size.min(first + batch - 1)).for_each(|pr| stage.push(pr));
         stage.pass_time(patience).await;
+        stage.forget();
     }
     let ready = stage.until_ready(usize::try_from(size).unwrap(), Duration::ZERO).await;
     let world = stage.engine.world();

@@ -141,6 +141,12 @@ impl Stage {
         });
     }
 
+    /// What the simulated world remembers of our calls is no memory of the controller's.
+    pub fn forget(&self) {
+        self.cloud.forget_journal();
+        self.hub.forget_writes();
+    }
+
     pub fn keys(&self) -> Vec<EnvKey> {
         self.hub.keys()
     }

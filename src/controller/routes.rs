@@ -33,7 +33,7 @@ fn put(world: &World, memory: &Memory, known: &Known, seen: &Observed, decision:
         Phase::Building | Phase::Updating | Phase::Ready | Phase::UpdateFailed | Phase::Failed | Phase::Stuck
     ) && !ledger.is_released();
     for label in memory.publish(known.key, ledger.hosts.iter().map(|host| host.label.clone()).collect()) {
-        world.routes.remove(label.as_str());
+        world.routes.remove(label.as_str(), &known.uid);
     }
     for host in &ledger.hosts {
         let upstream = status.as_ref().filter(|_| serves).and_then(|status| upstream(host, status, &ledger.hosts));

@@ -16,19 +16,24 @@ pub struct Seats {
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// Who has resources.
     held: BTreeSet<EnvKey>,
+    /// Who was let in here and has none yet. Meanwhile other replicas may let others in.
+    granted: BTreeSet<EnvKey>,
     waiting: BTreeMap<EnvKey, Timestamp>,
 }
 
 impl Inner {
     fn verdict(&self, key: EnvKey, since: Timestamp, limits: &Limits) -> Seat {
-        let held = self.held.iter().map(|key| Applicant { key: *key, since, seated: Seated::Yes });
-        let waiting =
-            self.waiting.iter().map(|(key, since)| Applicant { key: *key, since: *since, seated: Seated::No });
-        let mut applicants: Vec<Applicant> = held.chain(waiting).collect();
-        if !applicants.iter().any(|applicant| applicant.key == key) {
-            applicants.push(Applicant { key, since, seated: Seated::No });
-        }
+        let seated = self.held.union(&self.granted).filter(|one| **one != key);
+        let seated = seated.map(|key| Applicant { key: *key, since, seated: Seated::Yes });
+        // Whoever was let in has waited.
+        let was_granted = self.granted.contains(&key);
+        let others = self.waiting.iter().filter(|(one, _)| **one != key && !was_granted);
+        let others = others.map(|(key, since)| Applicant { key: *key, since: *since, seated: Seated::No });
+        let since = self.waiting.get(&key).copied().unwrap_or(since);
+        let asks = Applicant { key, since, seated: Seated::No };
+        let applicants: Vec<Applicant> = seated.chain(others).chain([asks]).collect();
         admit(&applicants, limits).remove(&key).unwrap_or(Seat::Granted)
     }
 }
@@ -38,19 +43,24 @@ impl Seats {
     pub fn hold(&self, key: EnvKey) {
         let mut inner = self.lock();
         inner.waiting.remove(&key);
+        inner.granted.remove(&key);
         inner.held.insert(key);
     }
 
-    /// Asks for a seat. A granted one is held from then on.
+    /// Asks for a seat, for an environment without resources. A granted one is kept as long as those who have resources
+    /// leave it.
     pub fn ask(&self, key: EnvKey, since: Timestamp, limits: &Limits) -> Seat {
         let mut inner = self.lock();
-        if !inner.held.contains(&key) {
-            inner.waiting.entry(key).or_insert(since);
+        if inner.held.remove(&key) {
+            inner.granted.insert(key);
         }
         let seat = inner.verdict(key, since, limits);
         if seat == Seat::Granted {
             inner.waiting.remove(&key);
-            inner.held.insert(key);
+            inner.granted.insert(key);
+        } else {
+            inner.granted.remove(&key);
+            inner.waiting.entry(key).or_insert(since);
         }
         seat
     }
@@ -63,7 +73,7 @@ impl Seats {
     /// Gives up a seat or a place in the queue. Returns those who may now be let in.
     pub fn leave(&self, key: EnvKey) -> Vec<EnvKey> {
         let mut inner = self.lock();
-        let freed = inner.held.remove(&key);
+        let freed = inner.held.remove(&key) | inner.granted.remove(&key);
         let left = inner.waiting.remove(&key).is_some();
         if freed || left { inner.waiting.keys().copied().collect() } else { Vec::new() }
     }
@@ -73,8 +83,9 @@ impl Seats {
     #[must_use]
     pub fn correct(&self, holders: impl IntoIterator<Item = EnvKey>) -> Vec<EnvKey> {
         let mut inner = self.lock();
-        let before = std::mem::replace(&mut inner.held, holders.into_iter().collect());
-        let Inner { held, waiting } = &mut *inner;
+        let Inner { held, granted, waiting } = &mut *inner;
+        let mut before = std::mem::replace(held, holders.into_iter().collect());
+        before.append(granted);
         waiting.retain(|key, _| !held.contains(key));
         held.difference(&before).copied().collect()
     }
@@ -97,5 +108,22 @@ mod tests {
         assert_eq!(seats.leave(key(2)), []);
         assert_eq!(seats.correct([key(1), key(2)]), [key(2)], "it may have left before it was known to be there");
         assert_eq!(seats.correct([key(1), key(2)]), []);
+    }
+
+    #[test]
+    fn a_promised_seat_is_kept_only_while_those_who_have_resources_leave_it() {
+        let key = |pr| EnvKey { repo: RepoId(1), pr: PrNumber(pr) };
+        let limits = Limits { environments: 2, per_repository: 2, builds: 1, attempts: 1 };
+        let (seats, early, late) = (Seats::default(), Timestamp(1), Timestamp(2));
+        seats.hold(key(1));
+        assert_eq!(seats.ask(key(2), late, &limits), Seat::Granted);
+        assert!(matches!(seats.ask(key(3), early, &limits), Seat::Waiting(_)), "the second seat is promised");
+        assert_eq!(seats.ask(key(2), late, &limits), Seat::Granted, "whoever waits does not push it out");
+        // Another replica has let the third one in.
+        seats.hold(key(3));
+        assert!(matches!(seats.peek(key(2), late, &limits), Seat::Waiting(_)));
+        assert!(matches!(seats.ask(key(2), late, &limits), Seat::Waiting(_)), "two have resources");
+        assert_eq!(seats.leave(key(1)), [key(2)]);
+        assert_eq!(seats.ask(key(2), late, &limits), Seat::Granted);
     }
 }

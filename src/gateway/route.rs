@@ -70,25 +70,15 @@ impl RouteTable {
         self.tell();
     }
 
-    /// A label that is nobody's any more.
-    pub fn remove(&self, label: &str) {
-        if self.routes.pin().remove(label).is_some() {
+    /// A label that this environment has given up. What another one has there by now stays.
+    pub fn remove(&self, label: &str, uid: &EnvUid) {
+        if let Ok(Some(_)) = self.routes.pin().remove_if(label, |_, route| route.uid == *uid) {
             self.tell();
         }
     }
 
     fn tell(&self) {
         self.version.send_modify(|version| *version += 1);
-    }
-
-    /// The number of routes.
-    pub fn len(&self) -> usize {
-        self.routes.len()
-    }
-
-    /// Whether there is no route.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Whatever is known has been put in: from now on, a label that is missing belongs to nobody.

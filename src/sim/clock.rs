@@ -25,9 +25,10 @@ impl Time {
         Duration::from_millis(self.0.load(Ordering::SeqCst).unsigned_abs())
     }
 
-    /// Moves on to that long after the beginning. Time never goes back.
+    /// Moves on to that long after the beginning, or to the next whole millisecond: whatever was due by then is. Time never
+    /// goes back.
     pub fn advance_to(&self, elapsed: Duration) {
-        let to = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
+        let to = i64::try_from(elapsed.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         self.0.fetch_max(to, Ordering::SeqCst);
     }
 }

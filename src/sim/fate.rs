@@ -12,9 +12,22 @@ use tokio::sync::{Notify, oneshot};
 
 use super::chance::Chance;
 
-/// A call that leaves the controller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Call {
+macro_rules! calls {
+    ($(#[doc = $doc:literal] $name:ident),+ $(,)?) => {
+        /// A call that leaves the controller.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Call {
+            $(#[doc = $doc] $name),+
+        }
+
+        impl Call {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+        }
+    };
+}
+
+calls! {
     /// Machines are listed.
     ListMachines,
     /// A machine is launched.
@@ -23,6 +36,8 @@ pub enum Call {
     StopMachine,
     /// A machine is terminated.
     Terminate,
+    /// Network interfaces are listed.
+    ListInterfaces,
     /// Databases are listed.
     ListDatabases,
     /// A database is prepared.
@@ -104,9 +119,26 @@ pub struct Dealer {
 struct Deck {
     /// The one call that is to meet its fate: which of its kind, counted from 0.
     scripted: Option<(Call, u64, Fate)>,
-    random: Option<(Chance, Vec<Fate>, u64)>,
+    random: Option<Scattered>,
     seen: BTreeMap<Call, u64>,
     dealt: BTreeMap<(Call, Fate), u64>,
+}
+
+#[derive(Debug)]
+struct Scattered {
+    chance: Chance,
+    /// For calls that came to be later than seeds which mean something.
+    apart: Chance,
+    fates: Vec<Fate>,
+    permille: u64,
+}
+
+impl Scattered {
+    fn fate(&mut self, call: Call) -> Option<Fate> {
+        let chance = if call == Call::ListInterfaces { &mut self.apart } else { &mut self.chance };
+        let strikes = chance.permille(self.permille);
+        chance.one(&self.fates).copied().filter(|_| strikes)
+    }
 }
 
 impl Dealer {
@@ -119,7 +151,8 @@ impl Dealer {
 
     /// Each call meets one of these fates so many times in a thousand.
     pub fn scatter(&self, chance: Chance, fates: &[Fate], permille: u64) {
-        self.lock().random = Some((chance, fates.to_vec(), permille));
+        let apart = chance.branch(1);
+        self.lock().random = Some(Scattered { chance, apart, fates: fates.to_vec(), permille });
     }
 
     /// Every call succeeds from now on.
@@ -145,12 +178,7 @@ impl Dealer {
         let number = *seen;
         *seen += 1;
         let scripted = deck.scripted.filter(|(which, at, _)| *which == call && *at == number).map(|(.., fate)| fate);
-        let fate = scripted.or_else(|| {
-            let (chance, fates, permille) = deck.random.as_mut()?;
-            let strikes = chance.permille(*permille);
-            let fate = chance.one(fates).copied();
-            fate.filter(|_| strikes)
-        })?;
+        let fate = scripted.or_else(|| deck.random.as_mut()?.fate(call))?;
         *deck.dealt.entry((call, fate)).or_default() += 1;
         Some(fate)
     }

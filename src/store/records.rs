@@ -30,7 +30,7 @@ pub struct Readings {
     pub pins: Pins,
     /// Its environment's record.
     pub ledger: Option<Ledger>,
-    /// Brakes that are on and concern it: those for all environments first.
+    /// Brakes that are on and concern it, by kind.
     pub brakes: Vec<Brake>,
 }
 
@@ -54,10 +54,10 @@ fn records(condition: &str) -> String {
                 l.uid AS t0, l.standing AS t1, l.proven AS t2, l.said AS t3, l.left_for AS t4, l.slot AS t5
          FROM ledgers l {condition}
          UNION ALL
-         SELECT l.repo, l.pr, {HOST}, h.position, NULL, NULL, h.label, h.service, NULL, NULL, NULL, NULL
+         SELECT l.repo, l.pr, CAST({HOST} AS BIGINT), h.position, NULL, NULL, h.label, h.service, NULL, NULL, NULL, NULL
          FROM ledgers l JOIN hosts h ON h.repo = l.repo AND h.pr = l.pr {condition}
          UNION ALL
-         SELECT l.repo, l.pr, {INTENT}, i.seq, i.attempt, i.asked_at, i.token, i.role, i.answer, i.placement, NULL, NULL
+         SELECT l.repo, l.pr, CAST({INTENT} AS BIGINT), i.seq, i.attempt, i.asked_at, i.token, i.role, i.answer, i.placement, NULL, NULL
          FROM ledgers l JOIN intents i ON i.repo = l.repo AND i.pr = l.pr AND i.generation = l.generation {condition}"
     )
 }
@@ -71,15 +71,15 @@ impl Store {
         let sql = format!(
             "{}
              UNION ALL
-             SELECT k.repo, k.pr, {FACTS}, r.installation, NULL, NULL, r.owner, r.name, p.facts, c.facts, n.pins, NULL
+             SELECT k.repo, k.pr, CAST({FACTS} AS BIGINT), r.installation, NULL, NULL, r.owner, r.name, p.facts, c.facts, n.pins, NULL
              FROM (SELECT CAST($1 AS BIGINT) AS repo, CAST($2 AS BIGINT) AS pr) k
              LEFT JOIN repos r ON r.id = k.repo
              LEFT JOIN pulls p ON p.repo = k.repo AND p.pr = k.pr
              LEFT JOIN configs c ON c.repo = k.repo AND c.pr = k.pr
              LEFT JOIN pins n ON n.repo = k.repo AND n.pr = k.pr
              UNION ALL
-             SELECT b.repo, b.pr, {BRAKE}, NULL, NULL, NULL, b.kind, b.brake, NULL, NULL, NULL, NULL
-             FROM brakes b WHERE b.until_at > $3
+             SELECT b.repo, b.pr, CAST({BRAKE} AS BIGINT), NULL, NULL, NULL, b.kind, b.brake, NULL, NULL, NULL, NULL
+             FROM brakes b WHERE b.until_at > $3 AND ((b.repo = 0 AND b.pr = 0) OR (b.repo = $1 AND b.pr = $2))
              {IN_ORDER}",
             records(ONE)
         );
@@ -101,7 +101,7 @@ impl Store {
             }
         }
         readings.ledger = ledgers.pop();
-        readings.brakes.retain(|brake| brake.concerns(key));
+        readings.brakes.sort_by_key(|brake| brake.kind.word());
         Ok(readings)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::super::fate::{Call, Nerve};
-use super::region::{DatabaseParts, Life, Region, Resource};
+use super::region::{DatabaseParts, FAULTS, Life, Region, Resource};
 use super::{Cloud, error, staging, trouble};
 use crate::clock::Clock;
 use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases, ErrorClass};
@@ -56,6 +56,7 @@ impl Region {
         if self.databases.values().filter(|one| one.decoy.is_none() && one.is_alive(now)).count()
             >= self.quotas.databases
         {
+            self.meet(FAULTS[7]);
             return Err(error(ErrorClass::Quota, what, "InstanceQuotaExceeded"));
         }
         self.restore_anew(tags, name, slot, now)
@@ -109,6 +110,11 @@ impl Region {
         let restore = self.weather.restore;
         let ready_at = now.plus(self.chance.between(restore.0, restore.1));
         let fails = self.chance.permille(self.weather.failing_permille);
+        if fails {
+            self.meet(FAULTS[4]);
+        }
+        // Tags that are given replace those of the snapshot, which are taken over where none are ("Tagging Amazon RDS
+        // resources"); ours are always given, and a name that is known with others' is refused above.
         let database = Resource {
             name: name.to_owned(),
             tags: Some(tags.clone()),
@@ -120,6 +126,7 @@ impl Region {
             protected: false,
             slot: slot.cloned(),
             decoy: None,
+            lasting: false,
             own: DatabaseParts { backed_up_at: ready_at.plus(self.weather.backup) },
         };
         self.note("prepare", name, database.tags.clone());
@@ -132,13 +139,18 @@ impl Region {
         let now = self.now();
         let ending = self.ending(30, 300);
         let Some(database) = self.databases.get_mut(name).filter(|one| one.is_alive(now)) else { return Ok(()) };
-        if let Some(decoy) = database.decoy {
-            // Asking for what is protected is refused by the cloud, and harms nothing.
-            if !database.protected {
-                self.breaches.push(format!("{what} of {name}, which is a decoy ({decoy:?})"));
+        let (decoy, protected) = (database.decoy, database.protected);
+        // Asking for what is protected is refused by the cloud, and harms nothing ("Deleting a DB instance").
+        if let Some(decoy) = decoy.filter(|_| !protected) {
+            self.breaches.push(format!("{what} of {name}, which is a decoy ({decoy:?})"));
+        }
+        if decoy.is_some() || protected {
+            if protected {
+                self.meet(FAULTS[8]);
             }
             return Err(error(ErrorClass::Denied, what, "InvalidParameterCombination: deletion protection"));
         }
+        let Some(database) = self.databases.get_mut(name) else { return Ok(()) };
         if matches!(database.life, Life::Ending(..)) {
             return Ok(());
         }
@@ -147,6 +159,7 @@ impl Region {
         }
         // "creating" and "backing-up" are no states to delete from, for hours at times (terraform-provider-aws#44104).
         if database.life == Life::Up && now < database.own.backed_up_at {
+            self.meet(FAULTS[5]);
             return Err(error(ErrorClass::Retry, what, "InvalidDBInstanceState"));
         }
         database.life = ending;
@@ -164,18 +177,25 @@ impl Databases for SimDatabases {
         let found = self.nerve.call(Call::ListDatabases, || {
             let mut region = self.cloud.region();
             let (now, weather, mut chance) = (region.now(), region.weather, region.chance.clone());
+            let mut met = std::mem::take(&mut region.met);
             let (shown, complete) =
-                Region::list(&mut chance, weather, now, region.databases.values(), &self.install, '_');
+                Region::list(&mut chance, &mut met, weather, now, region.databases.values(), &self.install, '_');
             let items = shown.into_iter().map(|one| describe(one, now, at)).collect::<Result<Vec<_>, _>>()?;
-            region.chance = chance;
-            region.count_listing(items.len());
+            (region.chance, region.met) = (chance, met);
+            region.count_listing("list-databases", items.len());
             Ok(Listing { items, complete, at })
         });
         found.await.map_err(|kind| trouble(what, kind))?
     }
 
     async fn prepare(&self, birth: DatabaseBirth<'_>) -> Result<DatabaseId, CloudError> {
-        let done = self.nerve.call(Call::Prepare, || self.cloud.region().restore(birth)).await;
+        let (name, tags) = (birth.database.name.as_str(), birth.tags);
+        let restore = || {
+            let mut region = self.cloud.region();
+            let answer = region.restore(birth);
+            region.answer("prepare", name, tags, answer)
+        };
+        let done = self.nerve.call(Call::Prepare, restore).await;
         done.map_err(|kind| trouble("RestoreDBInstanceFromDBSnapshot", kind))?
     }
 
@@ -184,7 +204,12 @@ impl Databases for SimDatabases {
         if !database.is_fresh(self.clock.now()) {
             return Err(error(ErrorClass::Retry, what, "it was read too long ago"));
         }
-        let done = self.nerve.call(Call::StopDatabase, || self.cloud.region().stop_database(database.name())).await;
+        let stop = || {
+            let mut region = self.cloud.region();
+            let answer = region.stop_database(database.name());
+            region.answer("stop-database", database.name(), database.tags(), answer)
+        };
+        let done = self.nerve.call(Call::StopDatabase, stop).await;
         done.map_err(|kind| trouble(what, kind))?
     }
 
@@ -193,7 +218,12 @@ impl Databases for SimDatabases {
         if !database.is_fresh(self.clock.now()) {
             return Err(error(ErrorClass::Retry, what, "it was read too long ago"));
         }
-        let done = self.nerve.call(Call::DeleteDatabase, || self.cloud.region().delete(database.name())).await;
+        let delete = || {
+            let mut region = self.cloud.region();
+            let answer = region.delete(database.name());
+            region.answer("delete", database.name(), database.tags(), answer)
+        };
+        let done = self.nerve.call(Call::DeleteDatabase, delete).await;
         done.map_err(|kind| trouble(what, kind))?
     }
 

@@ -1,7 +1,7 @@
 //! Resources that are not ours, or cannot be proven to be: whoever changes one of them is at fault.
 
 use super::Cloud;
-use super::region::{DatabaseParts, Life, MachineParts, Resource};
+use super::region::{DatabaseParts, Life, MachineParts, Region, Resource};
 use super::staging;
 use crate::domain::id::{EnvKey, EnvUid, Generation, InstallId};
 use crate::domain::observed::{Location, Tags};
@@ -114,6 +114,18 @@ impl Cloud {
         region.databases.insert(name, resource(database, Some(decoy), now, DatabaseParts::default()));
     }
 
+    /// The decoys that are there by now stay, whoever takes others away.
+    pub fn keep_decoys(&self) {
+        let mut region = self.region();
+        let Region { machines, databases, .. } = &mut *region;
+        for one in machines.values_mut() {
+            one.lasting = one.decoy.is_some();
+        }
+        for one in databases.values_mut() {
+            one.lasting = one.decoy.is_some();
+        }
+    }
+
     /// Puts a machine there that is ours by tags, name and place, and that no call of this run has made: what is left
     /// when records are lost.
     pub fn add_stray(&self, install: &InstallId, key: EnvKey) {
@@ -126,11 +138,11 @@ impl Cloud {
         region.machines.insert(format!("i-stray-{number}"), resource(looks, None, now, MachineParts::default()));
     }
 
-    /// Takes the decoys of a pull request away again, as a person would who has looked at them.
+    /// Takes decoys away again, as a person would who has looked at them.
     pub fn remove_decoys(&self) {
         let mut region = self.region();
-        region.machines.retain(|_, one| one.decoy.is_none());
-        region.databases.retain(|_, one| one.decoy.is_none());
+        region.machines.retain(|_, one| one.decoy.is_none() || one.lasting);
+        region.databases.retain(|_, one| one.decoy.is_none() || one.lasting);
     }
 }
 
@@ -146,6 +158,7 @@ fn resource<T>(looks: Looks, decoy: Option<Decoy>, now: crate::domain::time::Tim
         protected: decoy == Some(Decoy::Protected),
         slot: None,
         decoy,
+        lasting: false,
         own,
     }
 }

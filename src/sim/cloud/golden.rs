@@ -73,7 +73,9 @@ impl SimDatabases {
             })
         };
         let found = self.nerve.call(Call::ListGoldens, || {
-            let items = self.cloud.region().goldens.iter().map(described).collect::<Result<_, _>>()?;
+            let mut region = self.cloud.region();
+            let items = region.goldens.iter().map(described).collect::<Result<_, _>>()?;
+            region.note("list-goldens", "", None);
             Ok(Listing { items, complete: true, at })
         });
         found.await.map_err(|kind| trouble("list the goldens", kind))?

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::super::fate::{Call, Nerve, Trouble};
-use super::region::{Life, MachineParts, Region, Resource};
+use super::region::{FAULTS, Life, MachineParts, Region, Resource};
 use super::{Cloud, error, staging, trouble};
 use crate::clock::Clock;
 use crate::cloud::{CloudError, ErrorClass, MachineBirth, Machines, nothing, unknown_residue};
@@ -20,7 +20,7 @@ use crate::domain::assignment::{
 use crate::domain::id::{EnvUid, InstallId, MachineId};
 use crate::domain::network::Interface;
 use crate::domain::observed::{Listing, Machine, MachineState, Residue, Tags};
-use crate::domain::owned::{Owned, OwnedResidue};
+use crate::domain::owned::{Owned, OwnedResidue, machine_name};
 use crate::domain::time::Timestamp;
 
 /// What an agent was told, and since when.
@@ -65,9 +65,17 @@ impl Region {
         let MachineBirth { token, attempt, tags, placement, slot } = birth;
         let what = "RunInstances";
         let now = self.now();
-        if let Some((id, machine)) = self.machines.iter_mut().find(|(_, one)| one.own.token == token.0) {
-            // "Ensuring idempotency in Amazon EC2 API requests", EC2 user guide.
-            if machine.tags.as_ref() != Some(tags) {
+        // "Ensuring idempotency in Amazon EC2 API requests", EC2 user guide: a token is its zone's, and stands for all that
+        // was asked for under it.
+        let zone = placement.map(|placement| placement.zone.as_str());
+        let is_known = |one: &Resource<MachineParts>| {
+            one.own.token == token.0 && one.own.placement.as_ref().map(|known| known.zone.as_str()) == zone
+        };
+        if let Some((id, machine)) = self.machines.iter_mut().find(|(_, one)| is_known(one)) {
+            let is_same = machine.tags.as_ref() == Some(tags)
+                && machine.own.placement.as_ref() == placement
+                && machine.slot.as_ref() == slot;
+            if !is_same {
                 return Err(error(ErrorClass::Bug, what, "IdempotentParameterMismatch"));
             }
             let (id, name) = (id.clone(), machine.name.clone());
@@ -93,6 +101,8 @@ impl Region {
         }
         if self.machines.values().filter(|one| one.decoy.is_none() && one.is_alive(now)).count() >= self.quotas.machines
         {
+            // "Amazon EC2 On-Demand Instance quotas", EC2 user guide.
+            self.meet(FAULTS[7]);
             return Err(error(ErrorClass::Quota, what, "VcpuLimitExceeded"));
         }
         if !self.take_launch() {
@@ -101,7 +111,7 @@ impl Region {
         self.enter(slot, tags);
         let number = self.fresh();
         let id = id_text(number);
-        let name = format!("kagero-{}-{}-g{}-a{attempt}", tags.install, tags.uid, tags.generation);
+        let name = machine_name(tags, attempt);
         let boot = self.weather.boot;
         let machine = Resource {
             name: name.clone(),
@@ -113,6 +123,7 @@ impl Region {
             life: Life::Up,
             protected: false,
             decoy: None,
+            lasting: false,
             slot: slot.cloned(),
             own: MachineParts {
                 token: token.0.clone(),
@@ -129,6 +140,7 @@ impl Region {
     fn stop(&mut self, id: &str) -> Result<(), CloudError> {
         let what = "StopInstances";
         let now = self.now();
+        // "It can take a few minutes for the instance to stop" ("Stop and start Amazon EC2 instances").
         let down_at = now.plus(self.chance.between(Duration::from_secs(10), Duration::from_mins(1)));
         let Some(machine) = self.machines.get_mut(id) else { return Ok(()) };
         if let Some(decoy) = machine.decoy {
@@ -156,13 +168,17 @@ impl Region {
         let Some(machine) = self.machines.get_mut(id) else { return Ok(()) };
         let (name, tags, decoy, protected) =
             (machine.name.clone(), machine.tags.clone(), machine.decoy, machine.protected);
-        if let Some(decoy) = decoy {
-            // Asking for what is protected is refused by the cloud, and harms nothing.
-            if !protected {
-                self.breaches.push(format!("{what} of {name}, which is a decoy ({decoy:?})"));
+        // Asking for what is protected is refused by the cloud, and harms nothing ("Change instance termination protection").
+        if let Some(decoy) = decoy.filter(|_| !protected) {
+            self.breaches.push(format!("{what} of {name}, which is a decoy ({decoy:?})"));
+        }
+        if decoy.is_some() || protected {
+            if protected {
+                self.meet(FAULTS[8]);
             }
             return Err(error(ErrorClass::Denied, what, "OperationNotPermitted"));
         }
+        let Some(machine) = self.machines.get_mut(id) else { return Ok(()) };
         if !matches!(machine.life, Life::Ending(..)) {
             machine.life = ending;
             machine.own.work = Work::default();
@@ -187,8 +203,9 @@ impl Machines for SimMachines {
         let found = self.nerve.call(Call::ListMachines, || {
             let mut region = self.cloud.region();
             let (now, weather, mut chance) = (region.now(), region.weather, region.chance.clone());
+            let mut met = std::mem::take(&mut region.met);
             let (shown, complete) =
-                Region::list(&mut chance, weather, now, region.machines.values(), &self.install, '-');
+                Region::list(&mut chance, &mut met, weather, now, region.machines.values(), &self.install, '-');
             let ids: BTreeMap<&str, &str> =
                 region.machines.iter().map(|(id, one)| (one.name.as_str(), id.as_str())).collect();
             let mut items: Vec<(Timestamp, Machine)> = Vec::with_capacity(shown.len());
@@ -198,15 +215,21 @@ impl Machines for SimMachines {
             }
             items.sort_by(|one, other| (one.0, &one.1.id.as_str()).cmp(&(other.0, &other.1.id.as_str())));
             let items: Vec<Machine> = items.into_iter().map(|(_, machine)| machine).collect();
-            region.chance = chance;
-            region.count_listing(items.len());
+            (region.chance, region.met) = (chance, met);
+            region.count_listing("list-machines", items.len());
             Ok(Listing { items, complete, at })
         });
         found.await.map_err(|kind| trouble(what, kind))?
     }
 
     async fn launch(&self, birth: MachineBirth<'_>) -> Result<MachineId, CloudError> {
-        let done = self.nerve.call(Call::Launch, || self.cloud.region().launch(birth)).await;
+        let (name, tags) = (machine_name(birth.tags, birth.attempt), birth.tags);
+        let launch = || {
+            let mut region = self.cloud.region();
+            let answer = region.launch(birth);
+            region.answer("launch", &name, tags, answer)
+        };
+        let done = self.nerve.call(Call::Launch, launch).await;
         done.map_err(|kind| trouble("RunInstances", kind))?
     }
 
@@ -215,7 +238,12 @@ impl Machines for SimMachines {
         if !machine.is_fresh(self.clock.now()) {
             return Err(error(ErrorClass::Retry, what, "it was read too long ago"));
         }
-        let done = self.nerve.call(Call::StopMachine, || self.cloud.region().stop(machine.id().as_str())).await;
+        let stop = || {
+            let mut region = self.cloud.region();
+            let answer = region.stop(machine.id().as_str());
+            region.answer("stop", machine.name(), machine.tags(), answer)
+        };
+        let done = self.nerve.call(Call::StopMachine, stop).await;
         done.map_err(|kind| trouble(what, kind))?
     }
 
@@ -224,14 +252,27 @@ impl Machines for SimMachines {
         if !machine.is_fresh(self.clock.now()) {
             return Err(error(ErrorClass::Retry, what, "it was read too long ago"));
         }
-        let done = self.nerve.call(Call::Terminate, || self.cloud.region().terminate(machine.id().as_str())).await;
+        let terminate = || {
+            let mut region = self.cloud.region();
+            let answer = region.terminate(machine.id().as_str());
+            region.answer("terminate", machine.name(), machine.tags(), answer)
+        };
+        let done = self.nerve.call(Call::Terminate, terminate).await;
         done.map_err(|kind| trouble(what, kind))?
     }
 
     async fn interfaces(&self) -> Result<Listing<Interface>, CloudError> {
-        let at = self.clock.now();
-        let items = self.cloud.region().interfaces().into_iter().map(|(interface, _)| interface).collect();
-        Ok(Listing { items, complete: true, at })
+        let (what, at) = ("DescribeNetworkInterfaces", self.clock.now());
+        let found = self.nerve.call(Call::ListInterfaces, || {
+            let mut region = self.cloud.region();
+            if region.is_any_lingering() {
+                region.meet(FAULTS[6]);
+            }
+            let items: Vec<Interface> = region.interfaces().into_iter().map(|(interface, _)| interface).collect();
+            region.note("list-interfaces", "", None);
+            Listing { items, complete: true, at }
+        });
+        found.await.map_err(|kind| trouble(what, kind))
     }
 
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {

@@ -16,13 +16,14 @@ mod region;
 pub use database::SimDatabases;
 pub use decoy::Decoy;
 pub use machine::{BROKEN_COMMIT, SimMachines, Work};
-pub use region::{Entry, Quotas, Weather};
+pub use region::{Entry, FAULTS, Quotas, Weather};
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::cloud::{CloudError, ErrorClass};
 use crate::domain::id::Generation;
-use crate::domain::observed::Location;
+use crate::domain::observed::{Location, Tags};
 
 use super::chance::Chance;
 use super::clock::Time;
@@ -76,7 +77,21 @@ impl Cloud {
         self.region().breaches.clone()
     }
 
-    /// Every call that changed something, in order.
+    /// How often each of [`FAULTS`] was met.
+    pub fn met(&self) -> BTreeMap<&'static str, u64> {
+        self.region().met.clone()
+    }
+
+    /// Somebody switches deletion protection of everything that an environment has on, or off.
+    pub fn protect(&self, uid: &str, protected: bool) {
+        let mut region = self.region();
+        let Region { machines, databases, .. } = &mut *region;
+        let of = |tags: &Option<Tags>| tags.as_ref().is_some_and(|tags| tags.uid.as_str() == uid);
+        machines.values_mut().filter(|one| of(&one.tags)).for_each(|one| one.protected = protected);
+        databases.values_mut().filter(|one| of(&one.tags)).for_each(|one| one.protected = protected);
+    }
+
+    /// Every call, in order.
     pub fn journal(&self) -> Vec<Entry> {
         self.journal_from(0)
     }
@@ -86,15 +101,35 @@ impl Cloud {
         self.region().journal[known..].to_vec()
     }
 
+    /// Forgets which calls there were: they fill the memory of a long life.
+    pub fn forget_journal(&self) {
+        self.region().journal = Vec::new();
+    }
+
     /// How many listings were made, and of how many pages of 100.
     pub fn listed(&self) -> (u64, u64) {
         let region = self.region();
         (region.listings, region.pages)
     }
 
-    /// Names everything of ours that is left: machines, then databases.
+    /// Names everything of ours that is left: machines, databases, network interfaces in slots.
     pub fn residue(&self) -> Vec<String> {
         self.region().residue()
+    }
+
+    /// Whether nothing of ours is left.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is, by name.
+    pub fn assert_clean(&self) -> Result<(), String> {
+        let left = self.residue();
+        if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
+    }
+
+    /// Whether an environment's network interfaces are in a slot still.
+    pub fn is_in_a_slot(&self, uid: &str) -> bool {
+        self.region().is_in_a_slot(uid)
     }
 
     /// A machine fails: its processes are gone, it is stopped. Which, if there was one.

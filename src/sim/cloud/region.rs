@@ -8,6 +8,7 @@ use super::super::clock::Time;
 use super::decoy::Decoy;
 use super::golden::Golden;
 use super::machine::Work;
+use crate::cloud::CloudError;
 use crate::domain::id::{InstallId, SlotId};
 use crate::domain::network::{Interface, Placement};
 use crate::domain::observed::{Location, Tags};
@@ -71,18 +72,34 @@ impl Default for Quotas {
     }
 }
 
-/// A call that changed something, or was refused.
+/// A call that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// When.
     pub at: Timestamp,
-    /// `launch`, `start`, `stop`, `terminate`, `prepare`, `start-database`, `stop-database`, `delete` or `drop-golden`.
+    /// `launch`, `start`, `stop`, `terminate`, `prepare`, `start-database`, `stop-database`, `delete`, `drop-golden`,
+    /// `list-machines`, `list-databases`, `list-interfaces` or `list-goldens`.
     pub kind: &'static str,
-    /// The name of the thing.
+    /// The name of the thing; empty for a listing.
     pub name: String,
     /// Whose it is.
     pub tags: Option<Tags>,
+    /// Why nothing was done; `None`: it was done.
+    pub refused: Option<String>,
 }
+
+/// Faults of the cloud's own, each by its name.
+pub const FAULTS: [&str; 9] = [
+    "an item was not visible yet",
+    "an item was gone and still shown",
+    "a listing lacked an item",
+    "a listing ended early",
+    "a database could not be made",
+    "a database refused to go while it was backed up",
+    "an interface outlived its owner",
+    "a quota was used up",
+    "something was protected by hand",
+];
 
 /// A machine or a database.
 #[derive(Debug, Clone)]
@@ -100,6 +117,8 @@ pub(super) struct Resource<T> {
     /// The slot that its network interface is a member of.
     pub slot: Option<SlotId>,
     pub decoy: Option<Decoy>,
+    /// Whether a decoy stays when those of stories are taken away.
+    pub lasting: bool,
     pub own: T,
 }
 
@@ -168,6 +187,8 @@ pub(super) struct Region {
     pub goldens: BTreeMap<String, Golden>,
     pub journal: Vec<Entry>,
     pub breaches: Vec<String>,
+    /// How often each of [`FAULTS`] was met.
+    pub met: BTreeMap<&'static str, u64>,
     pub listings: u64,
     pub pages: u64,
     launches: Bucket,
@@ -191,6 +212,7 @@ impl Region {
             goldens: BTreeMap::new(),
             journal: Vec::new(),
             breaches: Vec::new(),
+            met: BTreeMap::new(),
             listings: 0,
             pages: 0,
             launches: Bucket::default(),
@@ -210,7 +232,27 @@ impl Region {
 
     pub fn note(&mut self, kind: &'static str, name: &str, tags: Option<Tags>) {
         let at = self.now();
-        self.journal.push(Entry { at, kind, name: name.to_owned(), tags });
+        self.journal.push(Entry { at, kind, name: name.to_owned(), tags, refused: None });
+    }
+
+    /// Keeps what came of a call that was to change something: what was done is noted where it is done.
+    pub fn answer<T>(
+        &mut self,
+        kind: &'static str,
+        name: &str,
+        tags: &Tags,
+        answer: Result<T, CloudError>,
+    ) -> Result<T, CloudError> {
+        if let Err(error) = &answer {
+            let (at, name, refused) = (self.now(), name.to_owned(), Some(error.to_string()));
+            self.journal.push(Entry { at, kind, name, tags: Some(tags.clone()), refused });
+        }
+        answer
+    }
+
+    /// One of [`FAULTS`] was met.
+    pub fn meet(&mut self, fault: &'static str) {
+        *self.met.entry(fault).or_default() += 1;
     }
 
     /// When something born now is seen.
@@ -238,7 +280,21 @@ impl Region {
         machines
             .map(|one| format!("machine {}", one.name))
             .chain(databases.map(|one| format!("database {}", one.name)))
+            .chain(self.interfaces().into_iter().map(|(interface, _)| format!("interface {}", interface.id)))
             .collect()
+    }
+
+    /// Whether something of an environment is in a slot still, whatever it belonged to.
+    pub fn is_in_a_slot(&self, uid: &str) -> bool {
+        let mut owners = self.interfaces().into_iter().filter_map(|(_, owner)| owner);
+        owners.any(|owner| owner.uid.as_str() == uid)
+    }
+
+    /// Whether one that is shown belongs to something that is gone.
+    pub fn is_any_lingering(&self) -> bool {
+        let (now, lingering) = (self.now(), self.weather.lingering);
+        let machines = self.machines.values().any(|one| !one.is_alive(now) && one.interface(now, lingering).is_some());
+        machines || self.databases.values().any(|one| !one.is_alive(now) && one.interface(now, lingering).is_some())
     }
 
     /// The network interfaces that are members of slots, and whose they are.
@@ -304,6 +360,7 @@ impl Region {
     /// What a listing by our tag and our prefix shows, and whether it came to its end.
     pub fn list<'a, T>(
         chance: &mut Chance,
+        met: &mut BTreeMap<&'static str, u64>,
         weather: Weather,
         now: Timestamp,
         from: impl Iterator<Item = &'a Resource<T>>,
@@ -314,26 +371,37 @@ impl Region {
         T: 'a,
     {
         let prefix = name_prefix(install, separator);
-        let mut shown: Vec<_> = from
-            .filter(|one| one.is_shown(now))
-            .filter(|one| {
-                one.name.starts_with(&prefix) || one.tags.as_ref().is_some_and(|tags| tags.install == *install)
-            })
-            .collect();
+        let mut meet = |fault| *met.entry(fault).or_default() += 1;
+        let asked_for = from.filter(|one| {
+            one.name.starts_with(&prefix) || one.tags.as_ref().is_some_and(|tags| tags.install == *install)
+        });
+        let (shown, hidden): (Vec<_>, Vec<_>) = asked_for.partition(|one| one.is_shown(now));
+        if hidden.iter().any(|one| one.visible_at > now && one.is_alive(now)) {
+            meet(FAULTS[0]);
+        }
+        if shown.iter().any(|one| !one.is_alive(now)) {
+            meet(FAULTS[1]);
+        }
+        // Both strike what is ours: that others' things are lacking would show nothing.
+        let (decoys, mut ours): (Vec<_>, Vec<_>) = shown.into_iter().partition(|one| one.decoy.is_some());
         let mut complete = true;
-        if !shown.is_empty() && chance.permille(weather.lossy_permille) {
-            let lost = chance.below(shown.len() as u64);
-            shown.remove(usize::try_from(lost).unwrap_or_default());
+        if !ours.is_empty() && chance.permille(weather.lossy_permille) {
+            let lost = chance.below(ours.len() as u64);
+            ours.remove(usize::try_from(lost).unwrap_or_default());
+            meet(FAULTS[2]);
         }
         if chance.permille(weather.partial_permille) {
-            let kept = chance.below(shown.len() as u64);
-            shown.truncate(usize::try_from(kept).unwrap_or_default());
+            let kept = chance.below(ours.len() as u64);
+            ours.truncate(usize::try_from(kept).unwrap_or_default());
             complete = false;
+            meet(FAULTS[3]);
         }
-        (shown, complete)
+        ours.extend(decoys);
+        (ours, complete)
     }
 
-    pub fn count_listing(&mut self, items: usize) {
+    pub fn count_listing(&mut self, kind: &'static str, items: usize) {
+        self.note(kind, "", None);
         self.listings += 1;
         self.pages += pages(items);
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use super::super::fate::{Call, Nerve, Trouble};
-use super::{Hub, Inner, Pull, Write, Written};
+use super::{FAULTS, Hub, Inner, Pull, Write, Written};
 use crate::clock::Clock;
 use crate::domain::id::{CommitSha, EnvKey, PrNumber, RepoName};
 use crate::domain::observed::Listing;
@@ -42,6 +42,10 @@ impl SimForge {
         let asked = self.nerve.call(call, || {
             let mut inner = self.hub.lock();
             inner.reads += u64::from(call == Call::Read);
+            if inner.is_down() {
+                inner.meet(FAULTS[3]);
+                return Err(ForgeErrorKind::Retry);
+            }
             effect(&mut inner)
         });
         let kind = match asked.await {
@@ -110,10 +114,12 @@ impl Inner {
         self.reads += (items.len() as u64).div_ceil(100).saturating_sub(1);
         if self.mood.empty_permille > 0 && self.chance.permille(self.mood.empty_permille) {
             items.clear();
+            self.meet(FAULTS[0]);
         }
         if self.mood.lossy_permille > 0 && !items.is_empty() && self.chance.permille(self.mood.lossy_permille) {
             let lost = self.chance.below(items.len() as u64);
             items.remove(usize::try_from(lost).unwrap_or_default());
+            self.meet(FAULTS[1]);
         }
         items
     }
@@ -128,6 +134,9 @@ impl Inner {
         let facts = self.pulls.get(&key)?.facts.clone();
         let may_lag = self.time.now().since(facts.updated_at) < LAG;
         let stale = may_lag && self.chance.permille(self.mood.stale_permille);
+        if stale {
+            self.meet(FAULTS[2]);
+        }
         let facts = if stale { self.before.get(&key).cloned().unwrap_or(facts) } else { facts };
         Some(PullFacts { read_at, ..facts })
     }
@@ -159,10 +168,12 @@ impl Forge for SimForge {
             inner.reads += (items.len() as u64).div_ceil(100).saturating_sub(1);
             if inner.chance.permille(inner.mood.empty_permille) {
                 items.clear();
+                inner.meet(FAULTS[0]);
             }
             if inner.chance.permille(inner.mood.lossy_permille) && !items.is_empty() {
                 let lost = inner.chance.below(items.len() as u64);
                 items.remove(usize::try_from(lost).unwrap_or_default());
+                inner.meet(FAULTS[1]);
             }
             Ok(Listing { items, complete: true, at })
         })

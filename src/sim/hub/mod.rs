@@ -7,10 +7,19 @@ mod forge;
 mod post;
 
 pub use forge::SimForge;
-pub use post::{Parcel, PostalService};
+pub use post::{FAULTS as FAULTS_OF_POST, Parcel, PostalService};
+
+/// Faults of the hub's own besides those of its post, each by its name.
+pub const FAULTS: [&str; 4] = [
+    "a listing of GitHub's was empty",
+    "a listing of GitHub's lacked an item",
+    "a pull request was read as it had been",
+    "GitHub was down",
+];
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::chance::Chance;
 use super::clock::Time;
@@ -92,6 +101,10 @@ struct Inner {
     post: post::Office,
     /// When each comment was last changed and each deployment was made.
     times: BTreeMap<u64, Timestamp>,
+    /// Until when it is down.
+    down_until: Timestamp,
+    /// How often each of [`FAULTS`] happened.
+    met: BTreeMap<&'static str, u64>,
     /// What identifies the environments of deployments.
     payloads: BTreeMap<u64, String>,
     ids: u64,
@@ -112,6 +125,8 @@ impl Hub {
             writes: Vec::new(),
             reads: 0,
             times: BTreeMap::new(),
+            down_until: Timestamp::default(),
+            met: BTreeMap::new(),
             payloads: BTreeMap::new(),
             ids: 0,
         };
@@ -128,6 +143,18 @@ impl Hub {
     /// The App is taken off a repository: nothing of it can be read any more.
     pub fn uninstall(&self, id: RepoId) {
         self.lock().repos.remove(&id);
+    }
+
+    /// It is down for that long: it answers nothing, and what would be told meanwhile fails to be.
+    pub fn go_down(&self, by: Duration) {
+        let mut inner = self.lock();
+        inner.down_until = inner.time.now().plus(by);
+    }
+
+    /// How often each fault of it happened, and of its post.
+    pub fn met(&self) -> BTreeMap<&'static str, u64> {
+        let inner = self.lock();
+        inner.met.iter().chain(&inner.post.met).map(|(fault, times)| (*fault, *times)).collect()
     }
 
     /// Changes how it behaves.
@@ -171,7 +198,11 @@ impl Hub {
             "installation": {"id": repo.installation.0},
         });
         let body = serde_json::to_vec(&body).unwrap_or_default();
-        inner.post.send(number, "pull_request", body, now);
+        if inner.is_down() {
+            inner.post.fail(number, "pull_request", body, now);
+        } else {
+            inner.post.send(number, "pull_request", body, now);
+        }
     }
 
     /// What is true of the pull requests.
@@ -223,6 +254,11 @@ impl Hub {
         self.lock().writes[known..].to_vec()
     }
 
+    /// Forgets which writes there were: they fill the memory of a long life.
+    pub fn forget_writes(&self) {
+        self.lock().writes = Vec::new();
+    }
+
     /// Which pull requests there are.
     pub fn keys(&self) -> Vec<EnvKey> {
         self.lock().pulls.keys().copied().collect()
@@ -258,6 +294,14 @@ impl Hub {
 }
 
 impl Inner {
+    fn is_down(&self) -> bool {
+        self.time.now() < self.down_until
+    }
+
+    fn meet(&mut self, fault: &'static str) {
+        *self.met.entry(fault).or_default() += 1;
+    }
+
     fn next_id(&mut self) -> u64 {
         self.ids += 1;
         self.ids

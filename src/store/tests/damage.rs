@@ -90,6 +90,7 @@ async fn unreadable_rows_are_named() {
     store.put_pins(key(7), &crate::domain::pull::Pins::default()).await.unwrap();
 
     for (damage, table, row) in [
+        ("UPDATE hosts SET label = 'Not A Label'", "hosts", "42#7"),
         ("UPDATE ledgers SET said = '{\"comment\": 7'", "ledgers", "42#7"),
         ("UPDATE ledgers SET said = '{}', standing = 'sideways'", "ledgers", "42#7"),
         ("UPDATE pins SET pins = '[]'", "pins", "42#7"),
@@ -97,7 +98,7 @@ async fn unreadable_rows_are_named() {
     ] {
         sql(&store, damage).await;
         let error = match table {
-            "ledgers" => store.ledgers().await.unwrap_err(),
+            "ledgers" | "hosts" => store.ledgers().await.unwrap_err(),
             "pins" => store.pins(key(7)).await.unwrap_err(),
             _ => store.inbox().pending(1).await.unwrap_err(),
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kagero::domain::pull::{PullFacts, PullState};
 use kagero::sim::chance::Chance;
-use kagero::sim::cloud::Decoy;
+use kagero::sim::cloud::{Decoy, Quotas};
 use kagero::sim::hub::{Pull, key};
 
 use super::truth::Violation;
@@ -56,10 +56,62 @@ pub enum Event {
         member: usize,
         wrong: i64,
     },
+    /// GitHub is down for so many minutes.
+    Outage {
+        minutes: u64,
+    },
+    /// Somebody switches deletion protection on.
+    Protect {
+        pr: u64,
+    },
+    /// The account may have so many machines and databases from now on.
+    Quotas {
+        most: usize,
+    },
+}
+
+impl Event {
+    /// Each kind by its name.
+    pub const KINDS: [&str; 14] = [
+        "push",
+        "close",
+        "reopen",
+        "label",
+        "draft",
+        "delete comment",
+        "machine stops",
+        "machine lost",
+        "decoy",
+        "kill",
+        "clock",
+        "outage",
+        "protect",
+        "quotas",
+    ];
+
+    pub fn kind(self) -> &'static str {
+        let place = match self {
+            Self::Push { .. } => 0,
+            Self::Close { .. } => 1,
+            Self::Reopen { .. } => 2,
+            Self::Label { .. } => 3,
+            Self::Draft { .. } => 4,
+            Self::Delete { .. } => 5,
+            Self::MachineStops => 6,
+            Self::MachineLost => 7,
+            Self::Decoy { .. } => 8,
+            Self::Kill { .. } => 9,
+            Self::Clock { .. } => 10,
+            Self::Outage { .. } => 11,
+            Self::Protect { .. } => 12,
+            Self::Quotas { .. } => 13,
+        };
+        Self::KINDS[place]
+    }
 }
 
 /// How many pull requests a story is about.
-const PULLS: u64 = 4;
+pub const PULLS: u64 = 4;
 
 /// How many kinds of decoys are in stories: one more would give every seed another meaning.
 const DECOYS: usize = 8;
@@ -85,6 +137,19 @@ pub fn put_clocks(chance: &mut Chance, story: &mut Vec<(Duration, Event)>) {
         let member = usize::try_from(chance.below(2)).unwrap();
         let wrong = i64::try_from(chance.below(121)).unwrap() - 60;
         story.insert(place, (Duration::ZERO, Event::Clock { member, wrong }));
+    }
+}
+
+/// What the world outside does to all: put into a story, each sometimes.
+pub fn add_misfortunes(chance: &mut Chance, story: &mut Vec<(Duration, Event)>) {
+    let outage = Event::Outage { minutes: 5 + chance.below(175) };
+    let protect = Event::Protect { pr: 1 + chance.below(PULLS) };
+    let quotas = Event::Quotas { most: usize::try_from(chance.below(3)).unwrap() };
+    for event in [outage, protect, quotas] {
+        if chance.permille(200) {
+            let place = usize::try_from(chance.below(story.len() as u64 + 1)).unwrap();
+            story.insert(place, (Duration::ZERO, event));
+        }
     }
 }
 
@@ -160,6 +225,11 @@ impl Installation {
                 if let Some(member) = self.members.get(member) {
                     member.clock.put_wrong(wrong * 60_000);
                 }
+            }
+            Event::Outage { minutes } => self.outside.hub.go_down(Duration::from_mins(minutes)),
+            Event::Protect { pr } => self.outside.cloud.protect(self.uid(key(REPO, pr)).as_str(), true),
+            Event::Quotas { most } => {
+                self.outside.cloud.set_quotas(Quotas { machines: most, databases: most, ..Quotas::default() });
             }
             Event::Close { .. } | Event::Reopen { .. } | Event::Label { .. } | Event::Draft { .. } => {}
         }

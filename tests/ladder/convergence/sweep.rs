@@ -165,22 +165,41 @@ async fn a_sweep_begins_when_its_time_has_come_whoever_makes_it() {
     installation.end().await;
 }
 
+/// A sweep whose first termination takes longer than evidence lasts.
+async fn with_a_long_removal(installation: &mut Installation) -> Report {
+    let (time, dealer) = (installation.outside.time.clone(), installation.outside.dealer.clone());
+    time.advance_to(time.elapsed() + HOUR * 24);
+    dealer.script(Call::Terminate, 0, Fate::Pause);
+    let meanwhile = time.clone();
+    installation.members[0]
+        .sweep_around(async move { meanwhile.advance_to(meanwhile.elapsed() + Duration::from_secs(70)) })
+        .await
+}
+
 #[tokio::test]
 async fn a_removal_that_takes_long_makes_the_next_one_look_again() {
+    let (mut installation, ..) = goldens().await;
+    all(&mut installation, 1..=1, true).await;
+    all(&mut installation, 1..=1, false).await;
+    strays(&installation, 1..=1);
+    pass(&mut installation, HOUR * 4).await;
+    // What was listed before the machine went is evidence no more when it is the golden's turn.
+    let report = with_a_long_removal(&mut installation).await;
+    assert_eq!(rulings(&report)[&Ruling::Removed], 2, "{report:?}");
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn of_machines_that_are_removed_together_none_goes_on_evidence_that_has_become_old() {
     let mut installation = Installation::begin(Beginning::fair(9)).await;
     all(&mut installation, 1..=2, true).await;
     all(&mut installation, 1..=2, false).await;
     strays(&installation, 1..=2);
     pass(&mut installation, HOUR * 4).await;
-    let (time, dealer) = (installation.outside.time.clone(), installation.outside.dealer.clone());
-    time.advance_to(time.elapsed() + HOUR * 24);
-    // What was listed before the first one is evidence no more when it is the second one's turn.
-    dealer.script(Call::Terminate, 0, Fate::Pause);
-    let meanwhile = time.clone();
-    let report = installation.members[0]
-        .sweep_around(async move { meanwhile.advance_to(meanwhile.elapsed() + Duration::from_secs(70)) })
-        .await;
-    assert_eq!(rulings(&report), BTreeMap::from([(Ruling::Removed, 2)]), "{report:?}");
+    let report = with_a_long_removal(&mut installation).await;
+    assert_eq!(rulings(&report), BTreeMap::from([(Ruling::Removed, 1), (Ruling::Failed, 1)]), "{report:?}");
+    let report = sweep(&installation, Scope::Apply(None)).await;
+    assert_eq!(rulings(&report).get(&Ruling::Removed), Some(&1), "{report:?}");
     installation.end().await;
 }
 
@@ -307,4 +326,32 @@ async fn whatever_becomes_of_the_calls_a_useless_golden_goes_and_no_other() {
             installation.end().await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_pause_of_one_environment_stops_that_one_only() {
+    let mut installation = Installation::begin(Beginning::fair(31)).await;
+    let now = installation.outside.time.now();
+    let pause = Brake {
+        kind: BrakeKind::Pause,
+        key: Some(key(REPO, 1)),
+        reason: "somebody looks at it".to_owned(),
+        by: SetBy::Operator,
+        at: now,
+        until: now.plus(HOUR),
+    };
+    installation.outside.store.set_brake(&pause).await.unwrap();
+    for pr in [1, 2] {
+        installation.happen(pr, Event::Push { pr, broken: false }).await;
+    }
+    let alive = |installation: &Installation, pr| {
+        let uid = installation.uid(key(REPO, pr));
+        installation.outside.cloud.alive(uid.as_str())
+    };
+    installation.pass_time(HOUR / 2).await.unwrap();
+    assert_eq!((alive(&installation, 1), alive(&installation, 2)), ((0, 0), (1, 1)));
+    installation.pass_time(HOUR).await.unwrap();
+    assert_eq!(alive(&installation, 1), (1, 1), "it is over by itself");
+    installation.truth.at_rest().await.unwrap();
+    installation.end().await;
 }

@@ -94,7 +94,7 @@ impl Truth {
 
     async fn judge_calls(&mut self) -> Result<(), Violation> {
         let calls = self.outside.cloud.journal_from(self.judged_calls);
-        for call in &calls {
+        for call in calls.iter().filter(|call| call.refused.is_none()) {
             let Some(tags) = &call.tags else { continue };
             let born = (tags.uid.clone(), tags.generation);
             match call.kind {
@@ -159,6 +159,11 @@ impl Truth {
         if held > limit || (held < limit && waiting > 0) {
             return Err(Violation(format!("I27: {held} of {limit} seats are taken and {waiting} wait")));
         }
+        if held == 0
+            && let Err(left) = self.outside.cloud.assert_clean()
+        {
+            return Err(Violation(format!("I14: nobody has an environment, and there are {left}")));
+        }
         let store = &self.outside.store;
         if store.inbox().counts().await.unwrap().pending > 0 {
             return Err(Violation("I26: deliveries are left unread".to_owned()));
@@ -196,7 +201,7 @@ impl Truth {
         let successes: Vec<_> =
             pull.deployments.values().filter(|(_, s)| *s == Some(DeploymentState::Success)).collect();
         if !wanted {
-            if alive != (0, 0) || !released {
+            if alive != (0, 0) || !released || cloud.is_in_a_slot(uid.as_str()) {
                 return Err(says("I14: something is left"));
             }
             if pull.deployments.values().any(|(_, state)| *state != Some(DeploymentState::Inactive)) {

@@ -1,11 +1,11 @@
 //! Which request reaches which application, and what the application is told.
 
 use kagero::domain::desired::GoneReason;
-use kagero::gateway::{Front, Gateway, GatewayConfig, GatewayError, RouteTable, Scheme};
+use kagero::gateway::{Front, Gateway, GatewayConfig, GatewayError, Route, RouteTable, Scheme};
 use kagero::report::view::Phase;
 use tokio::io::AsyncWriteExt as _;
 
-use super::stage::{DOMAIN, Stage, host, mirror, read_until, uid};
+use super::stage::{DOMAIN, Stage, host, mirror, read_until, uid, view};
 
 async fn two_apps() -> Stage {
     let stage = Stage::new();
@@ -229,4 +229,19 @@ async fn an_address_in_use_and_a_wrong_domain_are_errors() {
     let wrong = GatewayConfig::new("127.0.0.1:0".parse().unwrap(), "https://preview.test");
     let error = Gateway::start(wrong, RouteTable::default()).unwrap_err();
     assert!(matches!(error, GatewayError::Domain(_)), "{error}");
+}
+
+#[test]
+fn a_label_that_another_environment_has_taken_over_stays_its() {
+    let table = RouteTable::default();
+    let label = "pr-5-shop-api";
+    for pr in [5, 6] {
+        table.set(label, Route { uid: uid(pr), upstream: None, view: view(pr, Phase::Ready).into() });
+    }
+    let changes = table.changes();
+    table.remove(label, &uid(5));
+    assert_eq!(table.get(label).unwrap().uid, uid(6));
+    assert!(!changes.has_changed().unwrap(), "nothing has changed");
+    table.remove(label, &uid(6));
+    assert!(table.get(label).is_none() && changes.has_changed().unwrap());
 }

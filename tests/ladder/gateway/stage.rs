@@ -65,7 +65,7 @@ impl Stage {
     }
 
     pub fn remove(&self, pr: u64) {
-        self.routes.remove(&label(pr));
+        self.routes.remove(&label(pr), &uid(pr));
     }
 
     pub async fn connect(&self) -> TcpStream {

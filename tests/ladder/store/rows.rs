@@ -4,19 +4,22 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use kagero::clock::{Clock as _, SystemClock};
+use kagero::domain::brake::{Brake, BrakeKind, SetBy};
 use kagero::domain::desired::GoneReason;
-use kagero::domain::id::{EnvKey, Generation, InstallationId, PrNumber, RepoId, RepoName};
-use kagero::domain::ledger::{Answer, Held, Ledger, Left, Said, Standing};
+use kagero::domain::id::{
+    EnvKey, EnvUid, Generation, HostLabel, InstallId, InstallationId, PrNumber, RepoId, RepoName,
+};
+use kagero::domain::ledger::{Answer, Held, Host, Ledger, Left, Said, Standing, Token};
 use kagero::domain::pull::{ConfigFacts, Pins, PullFacts, PullState, RepoRef};
 use kagero::domain::time::Timestamp;
-use kagero::store::{JournalCheck, Store, StoreError};
+use kagero::store::{JournalCheck, Readings, Store, StoreError};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
 use super::place::on_both;
-use super::{Place, arbitrary, key, lease};
+use super::{NOW, Place, arbitrary, key, lease};
 
 /// Runs a property against one store; the values' keys keep the cases apart.
 fn check<S: Strategy>(strategy: &S, property: &impl AsyncFn(&Store, S::Value)) {
@@ -72,7 +75,53 @@ fn facts_come_back_as_written() {
         assert_eq!(store.config(pull.key).await.unwrap(), Some(config));
         store.put_pins(pull.key, &pins).await.unwrap();
         assert_eq!(store.pins(pull.key).await.unwrap(), pins);
+        let read = store.readings(pull.key, NOW).await.unwrap();
+        assert_eq!((read.pull.as_ref(), &read.pins, read.ledger), (Some(&pull), &pins, None));
+        assert_eq!(read.config, store.config(pull.key).await.unwrap());
     });
+}
+
+#[tokio::test]
+async fn what_a_pass_begins_with_is_read_at_once_and_is_of_nobody_else() {
+    on_both(async |place| {
+        let store = place.open().await;
+        assert_eq!(store.readings(key(1), NOW).await.unwrap(), Readings::default());
+        let name = RepoName::parse("acme/shop").unwrap();
+        let repo = RepoRef { id: key(1).repo, name, installation: InstallationId(9) };
+        store.put_repo(&repo, NOW).await.unwrap();
+        let mut ledgers = Vec::new();
+        for pr in 1..=3 {
+            let mut ledger = sample(&arbitrary::ledger());
+            (ledger.key, ledger.generation, ledger.slot) = (key(pr), Generation::FIRST, None);
+            ledger.uid = EnvUid::derive(&InstallId::parse("test").unwrap(), key(pr));
+            let label = |service: &str| HostLabel::parse(format!("pr-{pr}{service}")).unwrap();
+            ledger.hosts = ["", "-web", "-api"].map(|service| Host { label: label(service), service: None }).to_vec();
+            ledger.intents.truncate(2);
+            for (place, intent) in ledger.intents.iter_mut().enumerate() {
+                intent.token = Token(format!("{pr}-{place}"));
+            }
+            store.enroll(&lease(&store, ledger.key).await, &ledger).await.unwrap();
+            ledgers.push(ledger);
+        }
+        let brake = |kind, of: Option<EnvKey>, minutes| Brake {
+            kind,
+            key: of,
+            reason: format!("{kind:?} of {of:?}"),
+            by: SetBy::Operator,
+            at: NOW,
+            until: NOW.plus(Duration::from_mins(minutes)),
+        };
+        let (hold, pause) = (brake(BrakeKind::Hold, Some(key(2)), 9), brake(BrakeKind::Pause, None, 9));
+        let others = [brake(BrakeKind::Hold, Some(key(3)), 9), brake(BrakeKind::Pause, Some(key(2)), 1)];
+        for brake in [&pause, &hold].into_iter().chain(&others) {
+            store.set_brake(brake).await.unwrap();
+        }
+        let read = store.readings(key(2), NOW.plus(Duration::from_mins(1))).await.unwrap();
+        assert_eq!(read.ledger.as_ref(), Some(&ledgers[1]));
+        assert_eq!((read.repo, read.brakes), (Some(repo), vec![hold, pause]), "not those of others, nor what is over");
+        assert_eq!(store.ledgers().await.unwrap(), ledgers);
+    })
+    .await;
 }
 
 /// One value of a strategy, the same in every run.
@@ -204,7 +253,7 @@ async fn a_host_label_belongs_to_one_environment() {
         let first = sample(&arbitrary::ledger());
         let mut second = Ledger {
             key: key(2),
-            uid: kagero::domain::id::EnvUid::parse("0123456789abcdef0123").unwrap(),
+            uid: EnvUid::parse("0123456789abcdef0123").unwrap(),
             intents: Vec::new(),
             slot: None,
             ..first.clone()

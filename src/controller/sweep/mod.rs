@@ -7,6 +7,8 @@
 //! about and nothing else.
 //! Must not know: who asked.
 
+mod remove;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -15,13 +17,12 @@ use serde::{Deserialize, Serialize};
 use super::fleet::in_time;
 use super::ports::World;
 use super::state::Memory;
-use super::{execute, refusals, words};
+use super::{refusals, words};
 use crate::domain::brake::{Brake, BrakeKind, SetBy};
 use crate::domain::guard::Guard;
 use crate::domain::id::EnvKey;
 use crate::domain::ledger::Ledger;
 use crate::domain::mark::{Mark, Subject};
-use crate::domain::owned::{Orphan, Refusal, prove_orphan_database, prove_orphan_machine, prove_residue, prove_words};
 use crate::domain::policy::Policy;
 use crate::domain::time::Timestamp;
 use crate::plan::sweep::{
@@ -239,152 +240,6 @@ impl Sweep<'_> {
         self.world.store.put_sweep_marks(&set, &lift).await?;
         self.world.store.put_last_sweep(&Counts::of(inventory, now)).await
     }
-
-    /// Looks at what is due again, and takes it away if nothing has changed.
-    async fn remove(&self, lease: &Lease, verdicts: &mut [Verdict]) -> Result<(), StoreError> {
-        if verdicts.iter().all(|verdict| verdict.ruling != Ruling::Due) {
-            return Ok(());
-        }
-        let mut lease = lease.clone();
-        let mut fresh = self.list().await;
-        let mut listed_at = self.world.clock.now();
-        for verdict in verdicts.iter_mut().filter(|verdict| verdict.ruling == Ruling::Due) {
-            let now = self.world.clock.now();
-            lease = self.world.store.renew(&lease, LEASE, now).await?;
-            if now.since(listed_at) > crate::domain::owned::EVIDENCE_LIFETIME / 2 {
-                fresh = self.list().await;
-                listed_at = now;
-            }
-            let (ruling, why, guard) = match self.remove_one(&lease, &fresh, verdict).await {
-                Ok(()) => (Ruling::Removed, None, None),
-                Err(Removal::Spared(guard, why)) => (Ruling::Wait, Some(why), Some(guard)),
-                Err(Removal::Later(why)) => (Ruling::Wait, Some(why), None),
-                Err(Removal::Failed(why)) => (Ruling::Failed, Some(why), None),
-                Err(Removal::Store(error)) => return Err(error),
-            };
-            (verdict.ruling, verdict.guard) = (ruling, guard);
-            if let Some(why) = why {
-                verdict.why = format!("{}; {why}", verdict.why);
-            }
-        }
-        Ok(())
-    }
-
-    async fn remove_one(&self, sweeping: &Lease, fresh: &Inventory, verdict: &Verdict) -> Result<(), Removal> {
-        let Some(mark) = &verdict.mark else {
-            return Err(Removal::Spared(Guard::Unmarked, "it carries no mark".to_owned()));
-        };
-        let key = match (&mark.subject, &mark.tags, verdict.owner) {
-            (_, Some(tags), _) => tags.key,
-            (Subject::Comment(_) | Subject::Deployment(_), None, Some(key)) => key,
-            (_, None, owner) => return self.clear_away(sweeping, fresh, owner, mark).await,
-        };
-        let now = self.world.clock.now();
-        let store = &self.world.store;
-        let Some(lease) = store.acquire(key, &self.world.holder, Duration::from_mins(1), now).await? else {
-            let why = "somebody works on its environment at this moment".to_owned();
-            return Err(Removal::Spared(Guard::LeaseTaken, why));
-        };
-        let done = self.remove_under(&lease, fresh, mark).await;
-        store.release_lease(&lease).await?;
-        done
-    }
-
-    async fn remove_under(&self, lease: &Lease, fresh: &Inventory, mark: &Mark) -> Result<(), Removal> {
-        let (world, store) = (self.world, &self.world.store);
-        let now = world.clock.now();
-        let record = store.ledger(lease.key).await?;
-        if let Some(brake) = store.brakes(now).await?.into_iter().find(|brake| brake.concerns(lease.key)) {
-            return Err(Removal::Spared(brake.guard(), brake.to_string()));
-        }
-        let orphan = Orphan { install: &self.policy.install, record: record.as_ref(), mark, now };
-        let detail = detail(mark);
-        match &mark.subject {
-            Subject::Machine(id) => {
-                let listing = fresh.machines.as_ref().map_err(|why| unlisted(why))?;
-                let machine = listing.items.iter().find(|machine| machine.id == *id).ok_or_else(gone)?;
-                let owned = prove_orphan_machine(machine, orphan, &self.policy.allow)?;
-                store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
-                let begun = store.begin(lease, "sweep-machine", detail, now).await?;
-                finish(world, begun, world.machines.terminate(&owned).await).await
-            }
-            Subject::Database(id) => {
-                let listing = fresh.databases.as_ref().map_err(|why| unlisted(why))?;
-                let database = listing.items.iter().find(|database| database.id == *id).ok_or_else(gone)?;
-                let owned = prove_orphan_database(database, orphan, &self.policy.allow)?;
-                store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
-                let begun = store.begin(lease, "sweep-database", detail, now).await?;
-                finish(world, begun, world.databases.delete(&owned).await).await
-            }
-            Subject::Comment(_) | Subject::Deployment(_) => self.take_back(lease, mark).await,
-            Subject::Process(_) | Subject::Directory(_) | Subject::Golden(_) => Err(gone()),
-        }
-    }
-
-    /// Takes back what was said on GitHub, if it may be written there now.
-    async fn take_back(&self, lease: &Lease, mark: &Mark) -> Result<(), Removal> {
-        let (world, store) = (self.world, &self.world.store);
-        let found = words::again(world, &self.policy, lease.key, &mark.subject).await?;
-        let residue = found.map_err(|error| unlisted(&chain(&error).to_string()))?.ok_or_else(gone)?;
-        let now = world.clock.now();
-        let owned = prove_words(&residue, mark, &self.policy, now)?;
-        let repo = store.repo(lease.key.repo).await?.ok_or_else(gone)?;
-        if let Err(wait) = world.take_write(lease.key).await? {
-            return Err(Removal::Later(format!("GitHub's write budget is used up for {} s", wait.as_secs())));
-        }
-        store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
-        let begun = store.begin(lease, &format!("sweep-{}", mark.subject.kind()), detail(mark), now).await?;
-        finish(world, begun, words::take_back(world, &repo, &owned).await).await
-    }
-
-    /// Clears away what is no environment's, under the lease of the sweep itself.
-    async fn clear_away(
-        &self,
-        sweeping: &Lease,
-        fresh: &Inventory,
-        owner: Option<EnvKey>,
-        mark: &Mark,
-    ) -> Result<(), Removal> {
-        let (world, store) = (self.world, &self.world.store);
-        let now = world.clock.now();
-        let key = owner.unwrap_or(EnvKey::SWEEP);
-        if let Some(brake) = store.brakes(now).await?.into_iter().find(|brake| brake.concerns(key)) {
-            return Err(Removal::Spared(brake.guard(), brake.to_string()));
-        }
-        let is_golden = matches!(mark.subject, Subject::Golden(_));
-        let listing = if is_golden { &fresh.goldens } else { &fresh.beside };
-        let listing = listing.as_ref().map_err(|why| unlisted(why))?;
-        let residue = listing.items.iter().find(|residue| residue.subject == mark.subject).ok_or_else(gone)?;
-        let owned = prove_residue(residue, &self.policy.install, mark, &self.policy.allow, now)?;
-        store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
-        let begun = store.begin(sweeping, &format!("sweep-{}", mark.subject.kind()), detail(mark), now).await?;
-        let done =
-            if is_golden { world.databases.clear_away(&owned).await } else { world.machines.clear_away(&owned).await };
-        finish(world, begun, done).await
-    }
-}
-
-fn unlisted(why: &str) -> Removal {
-    Removal::Spared(Guard::UnknownListing, why.to_owned())
-}
-
-fn gone() -> Removal {
-    Removal::Spared(Guard::Vanished, "it was not there any more when it was looked at again".to_owned())
-}
-
-/// What the journal says of a removal.
-fn detail(mark: &Mark) -> serde_json::Value {
-    serde_json::json!({"subject": mark.subject, "evidence": mark.tags, "marked_at": mark.first_at,
-        "sightings": mark.sightings})
-}
-
-async fn finish<E: ToString>(
-    world: &World,
-    begun: crate::store::JournalId,
-    done: Result<(), E>,
-) -> Result<(), Removal> {
-    execute::finish(world, begun, done.as_ref().err()).await?;
-    done.map_err(|error| Removal::Failed(error.to_string()))
 }
 
 /// Stops removals that nobody asked for, because there were too many, until a person has looked.
@@ -401,26 +256,6 @@ pub(super) async fn freeze(world: &World, why: &str, now: Timestamp) -> Result<(
     tracing::error!(reason = why, until = %brake.until, "removals are frozen; look at `kagero sweep`, then `kagero thaw`");
     metrics::counter!("kagero_freezes_total").increment(1);
     Ok(())
-}
-
-/// Why something was not taken away.
-enum Removal {
-    Spared(Guard, String),
-    Later(String),
-    Failed(String),
-    Store(StoreError),
-}
-
-impl From<StoreError> for Removal {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<Refusal> for Removal {
-    fn from(refusal: Refusal) -> Self {
-        Self::Spared(refusal.guard(), refusal.to_string())
-    }
 }
 
 /// Tells whoever watches: what waits is told at every sweep, so that nothing goes without a word before.
