@@ -155,9 +155,10 @@ async fn databases(aws: &Connection, install: &InstallId, sources: &[Source]) ->
             id: one.db_instance_identifier().unwrap_or_default().to_owned(),
             is_ours: is_ours(&of_rds(one.tag_list()), install),
             // Instances of Aurora have none of their own, whatever they say.
-            storage: match one.engine().is_some_and(|engine| engine.starts_with("aurora")) {
-                true => 0,
-                false => one.allocated_storage().and_then(|gib| gib.try_into().ok()).unwrap_or_default(),
+            storage: if one.engine().is_some_and(|engine| engine.starts_with("aurora")) {
+                0
+            } else {
+                one.allocated_storage().and_then(|gib| gib.try_into().ok()).unwrap_or_default()
             },
         });
         pages.add(items, page.marker());

@@ -17,7 +17,7 @@ use super::databases::{Asked, PATIENCE, Rds, found, prove};
 use super::fleet::prove_machine_of;
 use crate::wait::eventually;
 
-/// microburst, from PyPI.
+/// microburst, as `tests/infra/install` has it.
 struct Microburst {
     url: String,
     client: reqwest::Client,

@@ -14,7 +14,7 @@ async fn a_machine_that_is_shown_late_is_neither_doubled_nor_taken_for_gone() {
     let staging = Staging::start().await;
     let (machines, network) = (staging.machines().await, staging.network().await);
     let wish = Wish::of(1, &network);
-    let shown = async || machines.list().await.unwrap().items.first().map(|machine| machine.state.clone());
+    let shown = async || machines.list().await.unwrap().items.first().map(|machine| machine.state);
     staging.strict.show(Shown::NotYet);
     let id = machines.launch(wish.birth()).await.unwrap();
     assert_eq!(shown().await, None);

@@ -199,7 +199,7 @@ async fn several_are_terminated_by_one_call_and_one_that_cannot_be_keeps_no_othe
     let done = machines.terminate_all(&all).await;
     let refused: Vec<_> = all.iter().zip(&done).filter(|(_, done)| done.is_err()).collect();
     let [(kept, Err(error))] = &refused[..] else { panic!("{done:?}") };
-    assert_eq!((kept.id(), error.class.clone()), (&made[1], ErrorClass::Denied), "{error}");
+    assert_eq!((kept.id(), error.class), (&made[1], ErrorClass::Denied), "{error}");
     assert_eq!(living(&staging).await, 1);
     let calls = staging.strict.count("TerminateInstances");
     assert!((2..=6).contains(&calls), "together, then those that were left by themselves: {calls}");

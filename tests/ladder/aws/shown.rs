@@ -41,10 +41,9 @@ fn pieces<'a>(text: &'a str, open: &str, close: &str) -> Vec<(bool, &'a str)> {
         let (mut depth, mut end) = (0, 0);
         loop {
             let next_close = rest[end..].find(close).unwrap_or_else(|| panic!("{open} is not closed"));
-            match rest[end..].find(open).filter(|at| *at < next_close) {
-                Some(at) => (depth, end) = (depth + 1, end + at + open.len()),
-                None => (depth, end) = (depth - 1, end + next_close + close.len()),
-            }
+            let next_open = rest[end..].find(open).filter(|at| *at < next_close);
+            (depth, end) = next_open
+                .map_or_else(|| (depth - 1, end + next_close + close.len()), |at| (depth + 1, end + at + open.len()));
             if depth == 0 {
                 break;
             }
