@@ -28,7 +28,7 @@ impl Inner {
         let seated = self.held.union(&self.granted).filter(|one| **one != key);
         let seated = seated.map(|key| Applicant { key: *key, since, seated: Seated::Yes });
         // Whoever was let in has waited.
-        let was_granted = self.granted.contains(&key);
+        let was_granted = self.granted.contains(&key) || self.held.contains(&key);
         let others = self.waiting.iter().filter(|(one, _)| **one != key && !was_granted);
         let others = others.map(|(key, since)| Applicant { key: *key, since: *since, seated: Seated::No });
         let since = self.waiting.get(&key).copied().unwrap_or(since);
@@ -51,10 +51,9 @@ impl Seats {
     /// leave it.
     pub fn ask(&self, key: EnvKey, since: Timestamp, limits: &Limits) -> Seat {
         let mut inner = self.lock();
-        if inner.held.remove(&key) {
-            inner.granted.insert(key);
-        }
         let seat = inner.verdict(key, since, limits);
+        // What it had is gone, or it would not ask.
+        inner.held.remove(&key);
         if seat == Seat::Granted {
             inner.waiting.remove(&key);
             inner.granted.insert(key);

@@ -11,59 +11,48 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use super::chance::Chance;
+use super::mischief::kinds;
 
-macro_rules! calls {
-    ($(#[doc = $doc:literal] $name:ident),+ $(,)?) => {
-        /// A call that leaves the controller.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Call {
-            $(#[doc = $doc] $name),+
-        }
-
-        impl Call {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
-        }
-    };
-}
-
-calls! {
-    /// Machines are listed.
-    ListMachines,
-    /// A machine is launched.
-    Launch,
-    /// A machine is stopped.
-    StopMachine,
-    /// A machine is terminated.
-    Terminate,
-    /// Network interfaces are listed.
-    ListInterfaces,
-    /// Databases are listed.
-    ListDatabases,
-    /// A database is prepared.
-    Prepare,
-    /// A database is stopped.
-    StopDatabase,
-    /// A database is deleted.
-    DeleteDatabase,
-    /// Goldens are listed.
-    ListGoldens,
-    /// A golden is dropped.
-    DropGolden,
-    /// An agent is asked how it stands.
-    Status,
-    /// An agent is given a task.
-    Assign,
-    /// A visitor's question through the gateway.
-    Probe,
-    /// Anything is read from GitHub.
-    Read,
-    /// A comment is created, edited or deleted.
-    Comment,
-    /// A deployment is created.
-    CreateDeployment,
-    /// A deployment's status is set.
-    SetDeployment,
+kinds! {
+    /// A call that leaves the controller.
+    Call {
+        /// Machines are listed.
+        ListMachines,
+        /// A machine is launched.
+        Launch,
+        /// A machine is stopped.
+        StopMachine,
+        /// A machine is terminated.
+        Terminate,
+        /// Network interfaces are listed.
+        ListInterfaces,
+        /// Databases are listed.
+        ListDatabases,
+        /// A database is prepared.
+        Prepare,
+        /// A database is stopped.
+        StopDatabase,
+        /// A database is deleted.
+        DeleteDatabase,
+        /// Goldens are listed.
+        ListGoldens,
+        /// A golden is dropped.
+        DropGolden,
+        /// An agent is asked how it stands.
+        Status,
+        /// An agent is given a task.
+        Assign,
+        /// A visitor's question through the gateway.
+        Probe,
+        /// Anything is read from GitHub.
+        Read,
+        /// A comment is created, edited or deleted.
+        Comment,
+        /// A deployment is created.
+        CreateDeployment,
+        /// A deployment's status is set.
+        SetDeployment,
+    }
 }
 
 /// What becomes of a call.

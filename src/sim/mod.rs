@@ -11,4 +11,5 @@ pub mod cloud;
 pub mod fate;
 pub mod github;
 pub mod hub;
+pub mod mischief;
 pub mod visitor;

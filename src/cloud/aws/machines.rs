@@ -202,14 +202,7 @@ impl Inner {
         MachineId::parse(id).map_err(|error| refused(ErrorClass::Bug, what, error.to_string()))
     }
 
-    /// Looks once more: what is to be stopped or terminated is what was proven to be ours. Whether each is there.
-    async fn check(&self, what: &str, machines: &[&Owned<MachineId>]) -> Vec<Result<bool, CloudError>> {
-        match self.look_again(what, machines).await {
-            Ok(found) => machines.iter().map(|machine| self.is_as_proven(what, machine, &found)).collect(),
-            Err(error) => machines.iter().map(|_| Err(error.clone())).collect(),
-        }
-    }
-
+    /// Looks once more: what is to be stopped or terminated is what was proven to be ours.
     async fn look_again(&self, what: &str, machines: &[&Owned<MachineId>]) -> Result<Vec<Reservation>, CloudError> {
         self.pace.take(Bucket::Look, what)?;
         // Asked for by a filter, one that is not there any more does not fail the others.
@@ -218,6 +211,7 @@ impl Inner {
         Ok(found.map_err(|error| told(Verb::Read, what, &error))?.reservations.unwrap_or_default())
     }
 
+    /// Whether it is there, and ours as far as that look shows.
     fn is_as_proven(&self, what: &str, machine: &Owned<MachineId>, found: &[Reservation]) -> Result<bool, CloudError> {
         if !machine.is_fresh(self.clock.now()) {
             let why = "the evidence that it is ours is more than a minute old; list the machines again";
@@ -244,7 +238,8 @@ impl Inner {
 
     async fn stop(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
         let what = format!("stop {}", machine.name());
-        if !self.check(&what, &[machine]).await.into_iter().next().transpose()?.unwrap_or_default() {
+        let found = self.look_again(&what, &[machine]).await?;
+        if !self.is_as_proven(&what, machine, &found)? {
             return Ok(());
         }
         self.pace.take(Bucket::Change, &what)?;
@@ -264,15 +259,20 @@ impl Inner {
             [one] => format!("terminate {}", one.name()),
             several => format!("terminate {} machines", several.len()),
         };
-        let checked = self.check(&what, machines).await;
-        let there = machines.iter().zip(&checked).filter(|(_, checked)| matches!(checked, Ok(true)));
+        let found = match self.look_again(&what, machines).await {
+            Ok(found) => found,
+            Err(error) => return machines.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let looked: Vec<_> = machines.iter().map(|machine| self.is_as_proven(&what, machine, &found)).collect();
+        let there = machines.iter().zip(&looked).filter(|(_, looked)| matches!(looked, Ok(true)));
         let there: Vec<&Owned<MachineId>> = there.map(|(machine, _)| *machine).collect();
         let mut ended = if there.is_empty() { Vec::new() } else { self.end(&what, &there).await }.into_iter();
-        let outcome = |checked: Result<bool, CloudError>| match checked {
-            Ok(true) => ended.next().unwrap_or(Ok(())),
+        let unsaid = || Err(refused(ErrorClass::Bug, &*what, "nothing was said of what came of it"));
+        let outcome = |looked: Result<bool, CloudError>| match looked {
+            Ok(true) => ended.next().unwrap_or_else(unsaid),
             other => other.map(drop),
         };
-        checked.into_iter().map(outcome).collect()
+        looked.into_iter().map(outcome).collect()
     }
 
     /// Ends machines that are there and ours. What came of each.
@@ -360,7 +360,7 @@ impl Machines for Ec2Machines {
     }
 
     async fn terminate(&self, machine: &Owned<MachineId>) -> Result<(), CloudError> {
-        self.inner.terminate(&[machine]).await.into_iter().next().unwrap_or(Ok(()))
+        self.inner.terminate(&[machine]).await.into_iter().collect()
     }
 
     async fn terminate_all(&self, machines: &[Owned<MachineId>]) -> Vec<Result<(), CloudError>> {

@@ -175,7 +175,7 @@ pub(super) static COMPUTE: Table = Table {
             "sandbox",
             choice(&["require", "best_effort"]),
             "require",
-            "What to do where the host offers no sandbox: run nothing, or run with less isolation and say so. Machines on EC2 run nothing.",
+            "What to do where the host offers no sandbox: run nothing, or run with less isolation and say so. Machines on EC2 have no choice: `require`.",
         ),
         optional(
             "read_only_paths",

@@ -28,12 +28,12 @@ const DATABASE_CLASS: &str = "db.t4g.micro";
 /// What instances in clusters run as: Aurora knows no class that is smaller.
 const CLUSTER_CLASS: &str = "db.serverless";
 
-/// What `[compute]` says of processes on this host only, and how it is on machines.
-const ON_THIS_HOST: [(&str, &str); 4] = [
-    ("sandbox", "agents on machines run nothing without one"),
-    ("read_only_paths", "what is to be read has to be in the image, in the system's own folders"),
-    ("path", "programs have to be in the image, in the system's PATH"),
-    ("container_engine", "agents find the engine of their image in the usual places"),
+/// What `[compute]` says of processes on this host only, the value that machines have anyway, and how it is on them.
+const ON_THIS_HOST: [(&str, Option<&str>, &str); 4] = [
+    ("sandbox", Some("require"), "agents on machines run nothing without one"),
+    ("read_only_paths", None, "what is to be read has to be in the image, in the system's own folders"),
+    ("path", None, "programs have to be in the image, in the system's PATH"),
+    ("container_engine", None, "agents find the engine of their image in the usual places"),
 ];
 
 /// With machines on EC2: between two looks while something is being made or taken away.
@@ -167,9 +167,8 @@ impl Reader<'_> {
     /// What is said of processes on this host, where there are none. Whether anything is.
     fn without_meaning_on_ec2(&mut self, view: View<'_>) -> bool {
         let mut found = false;
-        for (key, help) in ON_THIS_HOST.iter().filter(|(key, _)| view.written(key).is_some()) {
-            // It is required there in any case.
-            if *key == "sandbox" && view.text(key).is_some_and(|rule| rule.text == "require") {
+        for (key, anyway, help) in ON_THIS_HOST.iter().filter(|(key, ..)| view.written(key).is_some()) {
+            if anyway.is_some_and(|anyway| view.text(key).is_some_and(|written| written.text == anyway)) {
                 continue;
             }
             let message = format!("`compute.{key}` has no meaning with `kind = \"ec2\"`");

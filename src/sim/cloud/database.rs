@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::super::fate::{Call, Nerve};
-use super::region::{DatabaseParts, FAULTS, Life, Region, Resource};
+use super::super::mischief::Mischief;
+use super::region::{DatabaseParts, Life, Region, Resource};
 use super::{Cloud, error, staging, trouble};
 use crate::clock::Clock;
 use crate::cloud::{CloudError, DatabaseAccess, DatabaseBirth, Databases, ErrorClass};
@@ -56,7 +57,7 @@ impl Region {
         if self.databases.values().filter(|one| one.decoy.is_none() && one.is_alive(now)).count()
             >= self.quotas.databases
         {
-            self.meet(FAULTS[7]);
+            self.met.note(Mischief::Quota);
             return Err(error(ErrorClass::Quota, what, "InstanceQuotaExceeded"));
         }
         self.restore_anew(tags, name, slot, now)
@@ -111,7 +112,7 @@ impl Region {
         let ready_at = now.plus(self.chance.between(restore.0, restore.1));
         let fails = self.chance.permille(self.weather.failing_permille);
         if fails {
-            self.meet(FAULTS[4]);
+            self.met.note(Mischief::NotMade);
         }
         // Tags that are given replace those of the snapshot, which are taken over where none are ("Tagging Amazon RDS
         // resources"); ours are always given, and a name that is known with others' is refused above.
@@ -146,7 +147,7 @@ impl Region {
         }
         if decoy.is_some() || protected {
             if protected {
-                self.meet(FAULTS[8]);
+                self.met.note(Mischief::Protected);
             }
             return Err(error(ErrorClass::Denied, what, "InvalidParameterCombination: deletion protection"));
         }
@@ -159,7 +160,7 @@ impl Region {
         }
         // "creating" and "backing-up" are no states to delete from, for hours at times (terraform-provider-aws#44104).
         if database.life == Life::Up && now < database.own.backed_up_at {
-            self.meet(FAULTS[5]);
+            self.met.note(Mischief::BackingUp);
             return Err(error(ErrorClass::Retry, what, "InvalidDBInstanceState"));
         }
         database.life = ending;
@@ -177,11 +178,10 @@ impl Databases for SimDatabases {
         let found = self.nerve.call(Call::ListDatabases, || {
             let mut region = self.cloud.region();
             let (now, weather, mut chance) = (region.now(), region.weather, region.chance.clone());
-            let mut met = std::mem::take(&mut region.met);
             let (shown, complete) =
-                Region::list(&mut chance, &mut met, weather, now, region.databases.values(), &self.install, '_');
+                Region::list(&mut chance, &region.met, weather, now, region.databases.values(), &self.install, '_');
             let items = shown.into_iter().map(|one| describe(one, now, at)).collect::<Result<Vec<_>, _>>()?;
-            (region.chance, region.met) = (chance, met);
+            region.chance = chance;
             region.count_listing("list-databases", items.len());
             Ok(Listing { items, complete, at })
         });

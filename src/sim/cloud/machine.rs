@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::super::fate::{Call, Nerve, Trouble};
-use super::region::{FAULTS, Life, MachineParts, Region, Resource};
+use super::super::mischief::Mischief;
+use super::region::{Life, MachineParts, Region, Resource};
 use super::{Cloud, error, staging, trouble};
 use crate::clock::Clock;
 use crate::cloud::{CloudError, ErrorClass, MachineBirth, Machines, nothing, unknown_residue};
@@ -102,7 +103,7 @@ impl Region {
         if self.machines.values().filter(|one| one.decoy.is_none() && one.is_alive(now)).count() >= self.quotas.machines
         {
             // "Amazon EC2 On-Demand Instance quotas", EC2 user guide.
-            self.meet(FAULTS[7]);
+            self.met.note(Mischief::Quota);
             return Err(error(ErrorClass::Quota, what, "VcpuLimitExceeded"));
         }
         if !self.take_launch() {
@@ -174,7 +175,7 @@ impl Region {
         }
         if decoy.is_some() || protected {
             if protected {
-                self.meet(FAULTS[8]);
+                self.met.note(Mischief::Protected);
             }
             return Err(error(ErrorClass::Denied, what, "OperationNotPermitted"));
         }
@@ -203,9 +204,8 @@ impl Machines for SimMachines {
         let found = self.nerve.call(Call::ListMachines, || {
             let mut region = self.cloud.region();
             let (now, weather, mut chance) = (region.now(), region.weather, region.chance.clone());
-            let mut met = std::mem::take(&mut region.met);
             let (shown, complete) =
-                Region::list(&mut chance, &mut met, weather, now, region.machines.values(), &self.install, '-');
+                Region::list(&mut chance, &region.met, weather, now, region.machines.values(), &self.install, '-');
             let ids: BTreeMap<&str, &str> =
                 region.machines.iter().map(|(id, one)| (one.name.as_str(), id.as_str())).collect();
             let mut items: Vec<(Timestamp, Machine)> = Vec::with_capacity(shown.len());
@@ -215,7 +215,7 @@ impl Machines for SimMachines {
             }
             items.sort_by(|one, other| (one.0, &one.1.id.as_str()).cmp(&(other.0, &other.1.id.as_str())));
             let items: Vec<Machine> = items.into_iter().map(|(_, machine)| machine).collect();
-            (region.chance, region.met) = (chance, met);
+            region.chance = chance;
             region.count_listing("list-machines", items.len());
             Ok(Listing { items, complete, at })
         });
@@ -266,7 +266,7 @@ impl Machines for SimMachines {
         let found = self.nerve.call(Call::ListInterfaces, || {
             let mut region = self.cloud.region();
             if region.is_any_lingering() {
-                region.meet(FAULTS[6]);
+                region.met.note(Mischief::Lingering);
             }
             let items: Vec<Interface> = region.interfaces().into_iter().map(|(interface, _)| interface).collect();
             region.note("list-interfaces", "", None);

@@ -16,9 +16,8 @@ mod region;
 pub use database::SimDatabases;
 pub use decoy::Decoy;
 pub use machine::{BROKEN_COMMIT, SimMachines, Work};
-pub use region::{Entry, FAULTS, Quotas, Weather};
+pub use region::{Entry, Quotas, Weather};
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::cloud::{CloudError, ErrorClass};
@@ -28,6 +27,7 @@ use crate::domain::observed::{Location, Tags};
 use super::chance::Chance;
 use super::clock::Time;
 use super::fate::Trouble;
+use super::mischief::Tally;
 use region::Region;
 
 /// Where everything of ours is.
@@ -77,8 +77,8 @@ impl Cloud {
         self.region().breaches.clone()
     }
 
-    /// How often each of [`FAULTS`] was met.
-    pub fn met(&self) -> BTreeMap<&'static str, u64> {
+    /// What it has done by itself.
+    pub fn met(&self) -> Tally {
         self.region().met.clone()
     }
 

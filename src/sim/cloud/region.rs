@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::chance::Chance;
 use super::super::clock::Time;
+use super::super::mischief::{Mischief, Tally};
 use super::decoy::Decoy;
 use super::golden::Golden;
 use super::machine::Work;
@@ -87,19 +88,6 @@ pub struct Entry {
     /// Why nothing was done; `None`: it was done.
     pub refused: Option<String>,
 }
-
-/// Faults of the cloud's own, each by its name.
-pub const FAULTS: [&str; 9] = [
-    "an item was not visible yet",
-    "an item was gone and still shown",
-    "a listing lacked an item",
-    "a listing ended early",
-    "a database could not be made",
-    "a database refused to go while it was backed up",
-    "an interface outlived its owner",
-    "a quota was used up",
-    "something was protected by hand",
-];
 
 /// A machine or a database.
 #[derive(Debug, Clone)]
@@ -187,8 +175,7 @@ pub(super) struct Region {
     pub goldens: BTreeMap<String, Golden>,
     pub journal: Vec<Entry>,
     pub breaches: Vec<String>,
-    /// How often each of [`FAULTS`] was met.
-    pub met: BTreeMap<&'static str, u64>,
+    pub met: Tally,
     pub listings: u64,
     pub pages: u64,
     launches: Bucket,
@@ -212,7 +199,7 @@ impl Region {
             goldens: BTreeMap::new(),
             journal: Vec::new(),
             breaches: Vec::new(),
-            met: BTreeMap::new(),
+            met: Tally::default(),
             listings: 0,
             pages: 0,
             launches: Bucket::default(),
@@ -248,11 +235,6 @@ impl Region {
             self.journal.push(Entry { at, kind, name, tags: Some(tags.clone()), refused });
         }
         answer
-    }
-
-    /// One of [`FAULTS`] was met.
-    pub fn meet(&mut self, fault: &'static str) {
-        *self.met.entry(fault).or_default() += 1;
     }
 
     /// When something born now is seen.
@@ -360,7 +342,7 @@ impl Region {
     /// What a listing by our tag and our prefix shows, and whether it came to its end.
     pub fn list<'a, T>(
         chance: &mut Chance,
-        met: &mut BTreeMap<&'static str, u64>,
+        met: &Tally,
         weather: Weather,
         now: Timestamp,
         from: impl Iterator<Item = &'a Resource<T>>,
@@ -371,16 +353,15 @@ impl Region {
         T: 'a,
     {
         let prefix = name_prefix(install, separator);
-        let mut meet = |fault| *met.entry(fault).or_default() += 1;
         let asked_for = from.filter(|one| {
             one.name.starts_with(&prefix) || one.tags.as_ref().is_some_and(|tags| tags.install == *install)
         });
         let (shown, hidden): (Vec<_>, Vec<_>) = asked_for.partition(|one| one.is_shown(now));
         if hidden.iter().any(|one| one.visible_at > now && one.is_alive(now)) {
-            meet(FAULTS[0]);
+            met.note(Mischief::Invisible);
         }
         if shown.iter().any(|one| !one.is_alive(now)) {
-            meet(FAULTS[1]);
+            met.note(Mischief::Ghost);
         }
         // Both strike what is ours: that others' things are lacking would show nothing.
         let (decoys, mut ours): (Vec<_>, Vec<_>) = shown.into_iter().partition(|one| one.decoy.is_some());
@@ -388,13 +369,13 @@ impl Region {
         if !ours.is_empty() && chance.permille(weather.lossy_permille) {
             let lost = chance.below(ours.len() as u64);
             ours.remove(usize::try_from(lost).unwrap_or_default());
-            meet(FAULTS[2]);
+            met.note(Mischief::Lossy);
         }
         if chance.permille(weather.partial_permille) {
             let kept = chance.below(ours.len() as u64);
             ours.truncate(usize::try_from(kept).unwrap_or_default());
             complete = false;
-            meet(FAULTS[3]);
+            met.note(Mischief::Partial);
         }
         ours.extend(decoys);
         (ours, complete)

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use super::super::fate::{Call, Nerve, Trouble};
-use super::{FAULTS, Hub, Inner, Pull, Write, Written};
+use super::super::mischief::Mischief;
+use super::{Hub, Inner, Pull, Write, Written};
 use crate::clock::Clock;
 use crate::domain::id::{CommitSha, EnvKey, PrNumber, RepoName};
 use crate::domain::observed::Listing;
@@ -43,7 +44,7 @@ impl SimForge {
             let mut inner = self.hub.lock();
             inner.reads += u64::from(call == Call::Read);
             if inner.is_down() {
-                inner.meet(FAULTS[3]);
+                inner.met.note(Mischief::Outage);
                 return Err(ForgeErrorKind::Retry);
             }
             effect(&mut inner)
@@ -114,12 +115,12 @@ impl Inner {
         self.reads += (items.len() as u64).div_ceil(100).saturating_sub(1);
         if self.mood.empty_permille > 0 && self.chance.permille(self.mood.empty_permille) {
             items.clear();
-            self.meet(FAULTS[0]);
+            self.met.note(Mischief::EmptyList);
         }
         if self.mood.lossy_permille > 0 && !items.is_empty() && self.chance.permille(self.mood.lossy_permille) {
             let lost = self.chance.below(items.len() as u64);
             items.remove(usize::try_from(lost).unwrap_or_default());
-            self.meet(FAULTS[1]);
+            self.met.note(Mischief::LossyList);
         }
         items
     }
@@ -135,7 +136,7 @@ impl Inner {
         let may_lag = self.time.now().since(facts.updated_at) < LAG;
         let stale = may_lag && self.chance.permille(self.mood.stale_permille);
         if stale {
-            self.meet(FAULTS[2]);
+            self.met.note(Mischief::Stale);
         }
         let facts = if stale { self.before.get(&key).cloned().unwrap_or(facts) } else { facts };
         Some(PullFacts { read_at, ..facts })
@@ -168,12 +169,12 @@ impl Forge for SimForge {
             inner.reads += (items.len() as u64).div_ceil(100).saturating_sub(1);
             if inner.chance.permille(inner.mood.empty_permille) {
                 items.clear();
-                inner.meet(FAULTS[0]);
+                inner.met.note(Mischief::EmptyList);
             }
             if inner.chance.permille(inner.mood.lossy_permille) && !items.is_empty() {
                 let lost = inner.chance.below(items.len() as u64);
                 items.remove(usize::try_from(lost).unwrap_or_default());
-                inner.meet(FAULTS[1]);
+                inner.met.note(Mischief::LossyList);
             }
             Ok(Listing { items, complete: true, at })
         })

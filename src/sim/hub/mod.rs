@@ -7,15 +7,7 @@ mod forge;
 mod post;
 
 pub use forge::SimForge;
-pub use post::{FAULTS as FAULTS_OF_POST, Parcel, PostalService};
-
-/// Faults of the hub's own besides those of its post, each by its name.
-pub const FAULTS: [&str; 4] = [
-    "a listing of GitHub's was empty",
-    "a listing of GitHub's lacked an item",
-    "a pull request was read as it had been",
-    "GitHub was down",
-];
+pub use post::{Parcel, PostalService};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +15,7 @@ use std::time::Duration;
 
 use super::chance::Chance;
 use super::clock::Time;
+use super::mischief::Tally;
 use crate::domain::id::{CommitSha, EnvKey, InstallationId, PrNumber, RepoId, RepoName};
 use crate::domain::ledger::DeploymentState;
 use crate::domain::pull::{PullFacts, PullState};
@@ -103,8 +96,7 @@ struct Inner {
     times: BTreeMap<u64, Timestamp>,
     /// Until when it is down.
     down_until: Timestamp,
-    /// How often each of [`FAULTS`] happened.
-    met: BTreeMap<&'static str, u64>,
+    met: Tally,
     /// What identifies the environments of deployments.
     payloads: BTreeMap<u64, String>,
     ids: u64,
@@ -113,9 +105,10 @@ struct Inner {
 impl Hub {
     /// Without repositories.
     pub fn new(time: Time, chance: Chance, service: PostalService) -> Self {
+        let met = Tally::default();
         let inner = Inner {
             time,
-            post: post::Office::new(chance.branch(1), service),
+            post: post::Office::new(chance.branch(1), service, met.clone()),
             chance,
             mood: Mood::default(),
             repos: BTreeMap::new(),
@@ -126,7 +119,7 @@ impl Hub {
             reads: 0,
             times: BTreeMap::new(),
             down_until: Timestamp::default(),
-            met: BTreeMap::new(),
+            met,
             payloads: BTreeMap::new(),
             ids: 0,
         };
@@ -151,10 +144,9 @@ impl Hub {
         inner.down_until = inner.time.now().plus(by);
     }
 
-    /// How often each fault of it happened, and of its post.
-    pub fn met(&self) -> BTreeMap<&'static str, u64> {
-        let inner = self.lock();
-        inner.met.iter().chain(&inner.post.met).map(|(fault, times)| (*fault, *times)).collect()
+    /// What it has done by itself, and its post.
+    pub fn met(&self) -> Tally {
+        self.lock().met.clone()
     }
 
     /// Changes how it behaves.
@@ -296,10 +288,6 @@ impl Hub {
 impl Inner {
     fn is_down(&self) -> bool {
         self.time.now() < self.down_until
-    }
-
-    fn meet(&mut self, fault: &'static str) {
-        *self.met.entry(fault).or_default() += 1;
     }
 
     fn next_id(&mut self) -> u64 {

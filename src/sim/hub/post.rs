@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::chance::Chance;
+use super::super::mischief::{Mischief, Tally};
 use crate::domain::time::Timestamp;
 use crate::forge::FailedDelivery;
 
@@ -35,19 +36,9 @@ pub struct Parcel {
     pub body: Vec<u8>,
 }
 
-/// What may become of a delivery, each by its name.
-pub const FAULTS: [&str; 5] = [
-    "a delivery was lost",
-    "a delivery was not accepted",
-    "a delivery came again under another guid",
-    "a delivery came twice",
-    "a delivery came hours late",
-];
-
 #[derive(Debug)]
 pub(super) struct Office {
-    /// How often each of [`FAULTS`] happened.
-    pub met: BTreeMap<&'static str, u64>,
+    met: Tally,
     chance: Chance,
     service: PostalService,
     under_way: BTreeMap<(Timestamp, u64), Parcel>,
@@ -56,8 +47,8 @@ pub(super) struct Office {
 }
 
 impl Office {
-    pub fn new(chance: Chance, service: PostalService) -> Self {
-        Self { met: BTreeMap::new(), chance, service, under_way: BTreeMap::new(), failed: BTreeMap::new(), sent: 0 }
+    pub fn new(chance: Chance, service: PostalService, met: Tally) -> Self {
+        Self { met, chance, service, under_way: BTreeMap::new(), failed: BTreeMap::new(), sent: 0 }
     }
 
     pub fn set_service(&mut self, service: PostalService) {
@@ -68,20 +59,20 @@ impl Office {
         let parcel = Parcel { id, guid: format!("guid-{id}"), event: event.to_owned(), body };
         let service = self.service;
         if self.chance.permille(service.lost) {
-            self.meet(FAULTS[0]);
+            self.met.note(Mischief::LostDelivery);
             return;
         }
         if self.chance.permille(service.failed) {
-            self.meet(FAULTS[1]);
+            self.met.note(Mischief::FailedDelivery);
             self.failed.insert(id, (parcel, now));
             return;
         }
         if self.chance.permille(service.replayed) {
-            self.meet(FAULTS[2]);
+            self.met.note(Mischief::ReplayedDelivery);
             self.post(Parcel { guid: format!("guid-{id}-replayed"), ..parcel.clone() }, now);
         }
         if self.chance.permille(service.doubled) {
-            self.meet(FAULTS[3]);
+            self.met.note(Mischief::DoubledDelivery);
             self.post(parcel.clone(), now);
         }
         self.post(parcel, now);
@@ -93,13 +84,9 @@ impl Office {
         self.failed.insert(id, (parcel, now));
     }
 
-    fn meet(&mut self, fault: &'static str) {
-        *self.met.entry(fault).or_default() += 1;
-    }
-
     fn post(&mut self, parcel: Parcel, now: Timestamp) {
         let most = if self.chance.permille(self.service.late) {
-            self.meet(FAULTS[4]);
+            self.met.note(Mischief::LateDelivery);
             Duration::from_mins(270)
         } else if self.service == PostalService::default() {
             Duration::from_millis(500)

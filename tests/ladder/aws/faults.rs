@@ -53,6 +53,19 @@ impl Microburst {
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
     }
 
+    /// The call meets that fate, and comes to that. One fault.
+    async fn spoil<T: std::fmt::Debug>(
+        &self,
+        (service, operation): (&str, &str),
+        fate: &Value,
+        call: &impl AsyncFn() -> Result<T, CloudError>,
+        class: ErrorClass,
+    ) -> usize {
+        self.next(service, operation, fate).await;
+        assert_eq!(once(call).await.unwrap_err(), class, "{operation}: {fate}");
+        1
+    }
+
     /// How many faults there were.
     async fn fired(&self) -> usize {
         let answer = self.client.get(format!("{}/_microburst/fired?limit=1000", self.url)).send().await.unwrap();
@@ -95,6 +108,7 @@ async fn whatever_breaks_between_us_and_aws_a_life_happens_once_and_leaves_nothi
     let (wish, asked) = (Wish::of(1, &network), Asked::of(1, &rds).await);
     let mut faults = 0;
 
+    let launch = async || machines.launch(wish.birth()).await;
     for (fate, class) in [
         (reset(), ErrorClass::Ambiguous),
         (refused("InsufficientInstanceCapacity", 500), ErrorClass::NoRoom),
@@ -103,11 +117,10 @@ async fn whatever_breaks_between_us_and_aws_a_life_happens_once_and_leaves_nothi
         (refused("InternalError", 500), ErrorClass::Ambiguous),
         (lost(), ErrorClass::Ambiguous),
     ] {
-        burst.next("ec2", "RunInstances", &fate).await;
-        assert_eq!(once(async || machines.launch(wish.birth()).await).await.unwrap_err(), class, "{fate}");
-        faults += 1;
+        faults += burst.spoil(("ec2", "RunInstances"), &fate, &launch, class).await;
     }
-    let id = once(async || machines.launch(wish.birth()).await).await.unwrap();
+    let id = once(&launch).await.unwrap();
+    let prepare = async || lane.prepare(asked.birth()).await;
     for (fate, class) in [
         (reset(), ErrorClass::Ambiguous),
         (refused("InstanceQuotaExceeded", 400), ErrorClass::Quota),
@@ -116,11 +129,9 @@ async fn whatever_breaks_between_us_and_aws_a_life_happens_once_and_leaves_nothi
         (refused("AccessDenied", 403), ErrorClass::Denied),
         (lost(), ErrorClass::Ambiguous),
     ] {
-        burst.next("rds", "RestoreDBInstanceFromDBSnapshot", &fate).await;
-        assert_eq!(once(async || lane.prepare(asked.birth()).await).await.unwrap_err(), class, "{fate}");
-        faults += 1;
+        faults += burst.spoil(("rds", "RestoreDBInstanceFromDBSnapshot"), &fate, &prepare, class).await;
     }
-    once(async || lane.prepare(asked.birth()).await).await.unwrap();
+    once(&prepare).await.unwrap();
 
     // A listing that breaks off says nothing; one that is slow says the same.
     for (fate, is_told) in [

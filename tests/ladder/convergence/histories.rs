@@ -6,49 +6,53 @@ use std::time::Duration;
 
 use kagero::domain::id::EnvUid;
 use kagero::sim::chance::Chance;
-use kagero::sim::cloud::{self, Decoy, Quotas, Weather};
+use kagero::sim::cloud::{Decoy, Quotas, Weather};
 use kagero::sim::fate::{Call, Fate};
-use kagero::sim::hub::{self, Mood, PostalService, key};
+use kagero::sim::hub::{Mood, PostalService, key};
+use kagero::sim::mischief::Mischief;
 
 use super::member::Outside;
 use super::story::{Event, PULLS, add_misfortunes, make_up, put_clocks};
 use super::truth::Violation;
 use super::world::{Beginning, Installation, REPO};
 
-/// Faults that were met and things that happened, summed over many histories.
+/// What was met and what happened, summed over many histories.
 #[derive(Debug, Default)]
 struct Met {
     calls: BTreeMap<(Call, Fate), u64>,
-    /// By name: faults of the cloud, of GitHub and of its post, and events of stories.
-    others: BTreeMap<&'static str, u64>,
+    mischief: BTreeMap<Mischief, u64>,
+    events: BTreeMap<&'static str, u64>,
 }
 
 impl Met {
     /// What the world of an installation did to it.
     fn of(outside: &Outside, story: &[(Duration, Event)]) -> Self {
-        let mut met = Self { calls: outside.dealer.dealt(), others: outside.cloud.met() };
-        met.others.extend(outside.hub.met());
-        for (_, event) in story {
-            *met.others.entry(event.kind()).or_default() += 1;
-        }
+        let mut met = Self { calls: outside.dealer.dealt(), ..Self::default() };
+        sum(&mut met.mischief, outside.cloud.met().counts());
+        sum(&mut met.mischief, outside.hub.met().counts());
+        sum(&mut met.events, story.iter().map(|(_, event)| (event.kind(), 1)));
         met
     }
 
     fn add(&mut self, other: Self) {
-        for (fault, times) in other.calls {
-            *self.calls.entry(fault).or_default() += times;
-        }
-        for (name, times) in other.others {
-            *self.others.entry(name).or_default() += times;
-        }
+        sum(&mut self.calls, other.calls);
+        sum(&mut self.mischief, other.mischief);
+        sum(&mut self.events, other.events);
     }
 
     /// What there is that never happened. That each call meets each fate is for the matrix to say.
     fn missing(&self) -> Vec<String> {
         let fates = Fate::ALL.iter().filter(|fate| !self.calls.keys().any(|(_, met)| met == *fate));
-        let names = cloud::FAULTS.iter().chain(&hub::FAULTS).chain(&hub::FAULTS_OF_POST).chain(&Event::KINDS);
-        let names = names.filter(|name| !self.others.contains_key(**name));
-        fates.map(|fate| format!("{fate:?}")).chain(names.map(|name| (*name).to_owned())).collect()
+        let mischief = Mischief::ALL.iter().filter(|one| !self.mischief.contains_key(one));
+        let events = Event::KINDS.iter().filter(|kind| !self.events.contains_key(**kind));
+        let all = fates.map(|fate| format!("{fate:?}")).chain(mischief.map(|one| format!("{one:?}")));
+        all.chain(events.map(|kind| (*kind).to_owned())).collect()
+    }
+}
+
+fn sum<K: Ord>(all: &mut BTreeMap<K, u64>, more: impl IntoIterator<Item = (K, u64)>) {
+    for (kind, times) in more {
+        *all.entry(kind).or_default() += times;
     }
 }
 
