@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::ports::World;
 use super::seats::Seats;
 use crate::domain::assignment::AgentStatus;
-use crate::domain::brake::Brake;
-use crate::domain::desired::{CapacityLimit, Desired, GoneReason, QueueReason};
+use crate::domain::brake::{Brake, BrakeKind};
+use crate::domain::desired::{CapacityLimit, Desired, GoneReason, Obstacle, QueueReason};
 use crate::domain::id::{EnvKey, EnvUid, Generation, HostLabel};
 use crate::domain::ledger::{Host, Ledger, Standing};
 use crate::domain::observed::Observed;
@@ -21,7 +21,7 @@ use crate::forge::RepoRef;
 use crate::plan::brake::restrain;
 use crate::plan::{Ground, Seat, choose_hosts, desired, plan};
 use crate::report::derive::{Facts, view};
-use crate::report::say::{Sayings, is_spoken_of, say};
+use crate::report::say::{Deploying, Sayings, is_spoken_of, say};
 use crate::report::view::EnvView;
 use crate::store::{Readings, StoreError};
 
@@ -200,13 +200,23 @@ pub fn decide(
     let said = if recalled.doubted { said.doubted() } else { said };
     if known.repo.is_some() && is_spoken_of(&want, &said) {
         if known.ledger.is_some() {
-            let open = known.pull.as_ref().is_some_and(|pull| pull.state == PullState::Open);
-            sayings = say(&view, &said, open, policy, now);
+            sayings = say(&view, &said, deploying(known, &want, now), policy, now);
         } else if plan.steps.is_empty() {
             plan.steps.push(note(known));
         }
     }
     Decision { want, plan, view, sayings }
+}
+
+/// What is said by deployments. A fork's commit that nobody approved has none (I21).
+fn deploying(known: &Known, want: &Desired, now: Timestamp) -> Deploying {
+    let is_paused = known.brakes.iter().any(|brake| brake.kind == BrakeKind::Pause && brake.is_on(now));
+    let is_approved = |pull: &PullFacts| !pull.is_fork() || known.pins.approved_sha.as_ref() == Some(&pull.head_sha);
+    match &known.pull {
+        _ if is_paused || matches!(want, Desired::Unchanged(Obstacle::NotRead(_))) => Deploying::Leave,
+        Some(pull) if pull.state == PullState::Open && is_approved(pull) => Deploying::Follow,
+        _ => Deploying::End,
+    }
 }
 
 /// A row for a pull request that holds nothing yet but is spoken of.

@@ -33,10 +33,21 @@ pub fn is_spoken_of(want: &Desired, said: &Said) -> bool {
         }
 }
 
+/// What is said by deployments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deploying {
+    /// The one of the wanted commit follows the phase, and is made if there is none.
+    Follow,
+    /// None is made; those of what is not there any more are ended.
+    End,
+    /// They stay as they are: nothing is known, or everything is paused.
+    Leave,
+}
+
 /// What to write now. A round of writes is one edit of the comment and what has changed of the deployments;
 /// between two rounds lies the interval. A deployment's very first status need not wait for its round.
-pub fn say(view: &EnvView, said: &Said, pull_is_open: bool, policy: &Policy, now: Timestamp) -> Sayings {
-    let mut steps = deployments(view, said, pull_is_open);
+pub fn say(view: &EnvView, said: &Said, deploying: Deploying, policy: &Policy, now: Timestamp) -> Sayings {
+    let mut steps = if deploying == Deploying::Leave { Vec::new() } else { deployments(view, said, deploying) };
     let digest = digest(&["comment", &comment::without_times(view)], 32);
     if said.comment.as_ref().is_none_or(|comment| comment.digest != digest) {
         steps.push(Step::Comment { body: comment::body(view), digest });
@@ -74,7 +85,7 @@ fn until_settled(steps: &mut Vec<Step>, said: &Said, policy: &Policy, now: Times
 }
 
 /// The deployment of the wanted commit follows the phase; those of other commits become inactive.
-fn deployments(view: &EnvView, said: &Said, pull_is_open: bool) -> Vec<Step> {
+fn deployments(view: &EnvView, said: &Said, deploying: Deploying) -> Vec<Step> {
     let mut steps = Vec::new();
     let gone = matches!(
         view.phase,
@@ -90,7 +101,7 @@ fn deployments(view: &EnvView, said: &Said, pull_is_open: bool) -> Vec<Step> {
             steps.extend(set(made, DeploymentState::Inactive, "taken away", None));
         }
     }
-    let Some((state, description)) = target.filter(|_| pull_is_open && !gone) else { return steps };
+    let Some((state, description)) = target.filter(|_| deploying == Deploying::Follow && !gone) else { return steps };
     match (current, &view.commit) {
         (None | Some(DeploymentSaid { id: None, .. }), Some(sha)) => {
             steps.retain(|step| !matches!(step, Step::FindDeployment { sha: other } if other == sha));

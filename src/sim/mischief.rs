@@ -41,6 +41,8 @@ kinds! {
         Lingering,
         /// A quota is used up.
         Quota,
+        /// A zone has no machine to give.
+        NoRoom,
         /// What is to go is protected by hand.
         Protected,
         /// A listing of GitHub's is empty.

@@ -4,7 +4,7 @@ use crate::domain::network::Placements;
 use std::time::Duration;
 
 use super::comment::{body, marker, without_times};
-use super::say::say;
+use super::say::{Deploying, say};
 use super::view::{EnvView, Phase, Removed, ServiceView, StageState, StageView};
 use crate::domain::assignment::ServiceState;
 use crate::domain::desired::{CapacityLimit, GoneReason, QueueReason};
@@ -146,7 +146,7 @@ fn a_deployment_whose_creation_was_not_heard_of_is_found_or_asked_for_again() {
     let view = view(Phase::Building);
     let unheard =
         Said { deployments: vec![DeploymentSaid::asked(sha('a')), DeploymentSaid::asked(sha('b'))], ..said(&view, 0) };
-    let steps = say(&view, &unheard, true, &policy(), Timestamp(60_000)).steps;
+    let steps = say(&view, &unheard, Deploying::Follow, &policy(), Timestamp(60_000)).steps;
     assert_eq!(steps, [Step::FindDeployment { sha: sha('b') }, Step::CreateDeployment { sha: sha('a') }]);
     let mut heard = unheard;
     heard.know(&sha('a'), Some(7));
@@ -161,9 +161,9 @@ fn what_may_still_be_on_its_way_is_not_looked_for() {
     unheard.doubt(&Step::CreateDeployment { sha: sha('b') }, Timestamp(60_000));
     let mut policy = policy();
     policy.pace.grace = Duration::from_mins(5);
-    let early = say(&view, &unheard, true, &policy, Timestamp(60_000));
+    let early = say(&view, &unheard, Deploying::Follow, &policy, Timestamp(60_000));
     assert_eq!((kinds(&early.steps), early.wait), (vec![], Some(policy.pace.grace)));
-    let late = say(&view, &unheard, true, &policy, Timestamp(60_000).plus(policy.pace.grace));
+    let late = say(&view, &unheard, Deploying::Follow, &policy, Timestamp(60_000).plus(policy.pace.grace));
     assert_eq!((kinds(&late.steps), late.wait), (vec!["find-deployment"], None));
 }
 
@@ -175,9 +175,9 @@ fn deployment(sha: CommitSha, state: Option<DeploymentState>) -> DeploymentSaid 
 fn a_status_that_may_not_be_the_one_noted_is_set_again_in_its_round() {
     let view = view(Phase::Building);
     let doubted = said(&view, 0).doubted();
-    let early = say(&view, &doubted, true, &policy(), Timestamp(1_000));
+    let early = say(&view, &doubted, Deploying::Follow, &policy(), Timestamp(1_000));
     assert_eq!((kinds(&early.steps), early.wait.is_some()), (vec![], true));
-    let due = say(&view, &doubted, true, &policy(), Timestamp(60_000));
+    let due = say(&view, &doubted, Deploying::Follow, &policy(), Timestamp(60_000));
     assert_eq!(kinds(&due.steps), ["set-deployment", "comment"]);
 }
 
@@ -197,7 +197,7 @@ fn said(view: &EnvView, at: i64) -> Said {
 fn the_same_text_is_not_written_twice() {
     let building = view(Phase::Building);
     let later = EnvView { at: Timestamp(building.at.0 + 60_000), ..building.clone() };
-    let sayings = say(&later, &said(&building, 0), true, &policy(), Timestamp(60_000));
+    let sayings = say(&later, &said(&building, 0), Deploying::Follow, &policy(), Timestamp(60_000));
     assert_eq!(sayings, super::say::Sayings::default());
 }
 
@@ -214,10 +214,10 @@ fn a_queue_that_moves_is_no_reason_to_write() {
 fn an_edit_waits_for_its_turn_and_the_final_state_is_always_written() {
     let building = view(Phase::Building);
     let ready = view(Phase::Ready);
-    let early = say(&ready, &said(&building, 10_000), true, &policy(), Timestamp(12_000));
+    let early = say(&ready, &said(&building, 10_000), Deploying::Follow, &policy(), Timestamp(12_000));
     assert!(early.steps.is_empty(), "{:?}", early.steps);
     assert_eq!(early.wait, Some(Duration::from_secs(28)));
-    let due = say(&ready, &said(&building, 10_000), true, &policy(), Timestamp(40_000));
+    let due = say(&ready, &said(&building, 10_000), Deploying::Follow, &policy(), Timestamp(40_000));
     assert_eq!(kinds(&due.steps), ["set-deployment", "comment"]);
     assert_eq!(due.wait, None);
 }
@@ -229,13 +229,13 @@ fn deployments_follow_the_phase_and_end_inactive() {
         ..Said::default()
     };
     let state_after = |view: &EnvView, said: &Said| {
-        say(view, said, true, &policy(), Timestamp(0)).steps.into_iter().find_map(|step| match step {
+        say(view, said, Deploying::Follow, &policy(), Timestamp(0)).steps.into_iter().find_map(|step| match step {
             Step::SetDeployment { state, url, .. } => Some((state, url)),
             _ => None,
         })
     };
     let ready = view(Phase::Ready);
-    let first = say(&ready, &Said::default(), true, &policy(), Timestamp(0));
+    let first = say(&ready, &Said::default(), Deploying::Follow, &policy(), Timestamp(0));
     assert_eq!(kinds(&first.steps), ["create-deployment", "comment"]);
     assert_eq!(
         state_after(&ready, &with(None, sha('a'))),

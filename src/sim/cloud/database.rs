@@ -204,6 +204,7 @@ impl Databases for SimDatabases {
         if !database.is_fresh(self.clock.now()) {
             return Err(error(ErrorClass::Retry, what, "it was read too long ago"));
         }
+        self.cloud.region().note("ask-stop-database", database.name(), Some(database.tags().clone()));
         let stop = || {
             let mut region = self.cloud.region();
             let answer = region.stop_database(database.name());
@@ -218,6 +219,7 @@ impl Databases for SimDatabases {
         if !database.is_fresh(self.clock.now()) {
             return Err(error(ErrorClass::Retry, what, "it was read too long ago"));
         }
+        self.cloud.region().note("ask-delete", database.name(), Some(database.tags().clone()));
         let delete = || {
             let mut region = self.cloud.region();
             let answer = region.delete(database.name());

@@ -106,6 +106,11 @@ impl Region {
             self.met.note(Mischief::Quota);
             return Err(error(ErrorClass::Quota, what, "VcpuLimitExceeded"));
         }
+        // "Troubleshoot Amazon EC2 instance launch issues": the zone has none of that type just now.
+        if self.weather.crowded_permille > 0 && self.chance.permille(self.weather.crowded_permille) {
+            self.met.note(Mischief::NoRoom);
+            return Err(error(ErrorClass::NoRoom, what, "InsufficientInstanceCapacity"));
+        }
         if !self.take_launch() {
             return Err(error(ErrorClass::SlowDown(Duration::from_secs(1)), what, "RequestLimitExceeded"));
         }
@@ -238,6 +243,7 @@ impl Machines for SimMachines {
         if !machine.is_fresh(self.clock.now()) {
             return Err(error(ErrorClass::Retry, what, "it was read too long ago"));
         }
+        self.cloud.region().note("ask-stop", machine.name(), Some(machine.tags().clone()));
         let stop = || {
             let mut region = self.cloud.region();
             let answer = region.stop(machine.id().as_str());
@@ -252,6 +258,7 @@ impl Machines for SimMachines {
         if !machine.is_fresh(self.clock.now()) {
             return Err(error(ErrorClass::Retry, what, "it was read too long ago"));
         }
+        self.cloud.region().note("ask-terminate", machine.name(), Some(machine.tags().clone()));
         let terminate = || {
             let mut region = self.cloud.region();
             let answer = region.terminate(machine.id().as_str());

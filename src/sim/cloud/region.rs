@@ -30,6 +30,8 @@ pub struct Weather {
     pub partial_permille: u64,
     /// How often in a thousand a database cannot be made.
     pub failing_permille: u64,
+    /// How often in a thousand a zone has no machine of the type that is asked for.
+    pub crowded_permille: u64,
     /// From asking for a machine to its agent's answering: 25.8 s in the median ("EC2 boot times", 2021).
     pub boot: (Duration, Duration),
     /// From asking for a database to its being there.
@@ -49,6 +51,7 @@ impl Weather {
         lossy_permille: 0,
         partial_permille: 0,
         failing_permille: 0,
+        crowded_permille: 0,
         boot: (Duration::from_secs(20), Duration::from_secs(40)),
         restore: (Duration::from_secs(2), Duration::from_secs(10)),
         backup: Duration::ZERO,
@@ -79,7 +82,8 @@ pub struct Entry {
     /// When.
     pub at: Timestamp,
     /// `launch`, `start`, `stop`, `terminate`, `prepare`, `start-database`, `stop-database`, `delete`, `drop-golden`,
-    /// `list-machines`, `list-databases`, `list-interfaces` or `list-goldens`.
+    /// `list-machines`, `list-databases`, `list-interfaces` or `list-goldens`. With `ask-` before it: the caller has decided
+    /// on it, whatever becomes of the call.
     pub kind: &'static str,
     /// The name of the thing; empty for a listing.
     pub name: String,

@@ -133,6 +133,16 @@ impl Hub {
         inner.files.insert(id, config.to_owned());
     }
 
+    /// The repository loses its `.kagero.yml`.
+    pub fn remove_file(&self, id: RepoId) {
+        self.lock().files.remove(&id);
+    }
+
+    /// Whether a repository has a `.kagero.yml`.
+    pub fn has_file(&self, id: RepoId) -> bool {
+        self.lock().files.contains_key(&id)
+    }
+
     /// The App is taken off a repository: nothing of it can be read any more.
     pub fn uninstall(&self, id: RepoId) {
         self.lock().repos.remove(&id);
@@ -172,8 +182,10 @@ impl Hub {
             commits: BTreeSet::new(),
             turns: Vec::new(),
         });
-        let before = pull.facts.clone();
+        let mut before = pull.facts.clone();
         change(&mut pull.facts);
+        // Where it comes from is told from the first moment on.
+        before.head_repo = pull.facts.head_repo;
         // GitHub tells whole seconds.
         pull.facts.updated_at = Timestamp(now.0 / 1_000 * 1_000);
         pull.commits.insert(pull.facts.head_sha.clone());

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kagero::domain::id::EnvUid;
+use kagero::domain::policy::{Policy, RemovalLimits};
 use kagero::sim::chance::Chance;
 use kagero::sim::cloud::{Decoy, Quotas, Weather};
 use kagero::sim::fate::{Call, Fate};
@@ -12,7 +13,7 @@ use kagero::sim::hub::{Mood, PostalService, key};
 use kagero::sim::mischief::Mischief;
 
 use super::member::Outside;
-use super::story::{Event, PULLS, add_misfortunes, make_up, put_clocks};
+use super::story::{Event, FORK, add_hands, add_misfortunes, make_up, put_clocks};
 use super::truth::Violation;
 use super::world::{Beginning, Installation, REPO};
 
@@ -116,6 +117,11 @@ async fn history(seed: u64, story: &[(Duration, Event)]) -> (Result<(), Violatio
     if is_new(seed) && Chance::new(seed).branch(23).permille(200) {
         weather.failing_permille = 200;
     }
+    let mut apart = Chance::new(seed).branch(37);
+    let (zones, strict) = (is_new(seed) && apart.permille(300), is_new(seed) && apart.permille(300));
+    if zones {
+        weather.crowded_permille = 300;
+    }
     let mut slots = Chance::new(seed).branch(19);
     weather.lingering = slots.between(Duration::ZERO, Duration::from_mins(10));
     let beginning = Beginning {
@@ -125,6 +131,8 @@ async fn history(seed: u64, story: &[(Duration, Event)]) -> (Result<(), Violatio
         members: if chance.permille(250) { 2 } else { 1 },
         environments: if chance.permille(250) { 2 } else { 100 },
         slots: slots.permille(300),
+        zones,
+        removals: if strict { RemovalLimits { count: 1, share: 20 } } else { RemovalLimits::default() },
     };
     // Seats are counted by each member for itself until they are counted by the store.
     let mut installation = Installation::begin(beginning).await;
@@ -141,7 +149,10 @@ async fn history(seed: u64, story: &[(Duration, Event)]) -> (Result<(), Violatio
     if chance.permille(400) {
         installation.outside.hub.set_mood(Mood { empty_permille: 50, lossy_permille: 100, stale_permille: 100 });
     }
-    let outcome = live(&mut installation, story).await;
+    let mut outcome = live(&mut installation, story).await;
+    if outcome.is_ok() && is_new(seed) && apart.permille(300) {
+        outcome = outlive(&mut installation).await;
+    }
     let met = Met::of(&installation.outside, story);
     installation.end().await;
     (outcome, met)
@@ -154,11 +165,18 @@ async fn live(installation: &mut Installation, story: &[(Duration, Event)]) -> R
     outside.hub.set_mood(Mood::default());
     outside.cloud.set_weather(Weather::FAIR);
     outside.cloud.set_quotas(Quotas::default());
-    for pr in 1..=PULLS {
+    for pr in 1..=FORK {
         outside.cloud.protect(EnvUid::derive(&outside.policy.install, key(REPO, pr)).as_str(), false);
     }
     outside.hub.go_down(Duration::ZERO);
     outside.cloud.remove_decoys();
+    installation.configure(true);
+    installation.lift().await;
+    // The cap of the sweep is for what goes wrong, and nothing does any more.
+    let limits = RemovalLimits::default();
+    if installation.outside.policy.removals != limits {
+        installation.adopt(Policy { removals: limits, ..installation.outside.policy.clone() }).await;
+    }
     installation.pass_time(PATIENCE).await?;
     // What a listing lacked that called itself complete is not known to any record: that is for the sweep.
     if installation.is_leaking().await {
@@ -166,6 +184,18 @@ async fn live(installation: &mut Installation, story: &[(Duration, Event)]) -> R
         installation.pass_time(SWEPT).await?;
     }
     installation.truth.at_rest().await
+}
+
+/// Nobody hears of GitHub any more: what has reached its age goes all the same (I15).
+async fn outlive(installation: &mut Installation) -> Result<(), Violation> {
+    let age = Duration::from_hours(1);
+    // Many at once are what is expected here.
+    let removals = RemovalLimits { count: 100, share: 100 };
+    installation.adopt(Policy { max_age: age, removals, ..installation.outside.policy.clone() }).await;
+    installation.outside.hub.go_down(Duration::from_hours(30 * 24));
+    installation.truth.note_all_unwanted();
+    installation.pass_time(age + PATIENCE).await?;
+    installation.outside.cloud.assert_clean().map_err(|left| Violation(format!("I15: there still are {left}")))
 }
 
 /// The same failure in as few events as possible.
@@ -200,6 +230,7 @@ fn story(seed: u64) -> Vec<(Duration, Event)> {
     }
     if is_new(seed) {
         add_misfortunes(&mut Chance::new(seed).branch(29), &mut story);
+        add_hands(&mut Chance::new(seed).branch(31), &mut story);
     }
     story
 }

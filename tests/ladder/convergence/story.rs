@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use kagero::domain::pull::{PullFacts, PullState};
+use kagero::domain::brake::{Brake, BrakeKind, SetBy};
+use kagero::domain::id::{EnvKey, RepoId, RepoName};
+use kagero::domain::pull::{Pins, PullFacts, PullState};
 use kagero::sim::chance::Chance;
 use kagero::sim::cloud::{Decoy, Quotas};
 use kagero::sim::hub::{Pull, key};
 
 use super::truth::Violation;
-use super::world::{Installation, REPO, commit};
+use super::world::{CONFIG, Installation, REPO, commit};
 
 /// Something that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,11 +70,26 @@ pub enum Event {
     Quotas {
         most: usize,
     },
+    /// An operator stops something: for one pull request, or for all.
+    Brake {
+        kind: BrakeKind,
+        pr: Option<u64>,
+    },
+    /// An operator takes every brake off.
+    Lift,
+    /// The base branch loses its configuration, or has it again.
+    Config {
+        there: bool,
+    },
+    /// A commit is pushed to the pull request that comes from a fork.
+    Fork,
+    /// A maintainer approves the newest commit of that.
+    Approve,
 }
 
 impl Event {
     /// Each kind by its name.
-    pub const KINDS: [&str; 14] = [
+    pub const KINDS: [&str; 19] = [
         "push",
         "close",
         "reopen",
@@ -87,6 +104,11 @@ impl Event {
         "outage",
         "protect",
         "quotas",
+        "brake",
+        "lift",
+        "config",
+        "fork",
+        "approve",
     ];
 
     pub fn kind(self) -> &'static str {
@@ -105,6 +127,11 @@ impl Event {
             Self::Outage { .. } => 11,
             Self::Protect { .. } => 12,
             Self::Quotas { .. } => 13,
+            Self::Brake { .. } => 14,
+            Self::Lift => 15,
+            Self::Config { .. } => 16,
+            Self::Fork => 17,
+            Self::Approve => 18,
         };
         Self::KINDS[place]
     }
@@ -112,6 +139,12 @@ impl Event {
 
 /// How many pull requests a story is about.
 pub const PULLS: u64 = 4;
+
+/// The one that comes from a fork.
+pub const FORK: u64 = PULLS + 1;
+
+/// Whose repository that is.
+const ELSEWHERE: RepoId = RepoId(77);
 
 /// How many kinds of decoys are in stories: one more would give every seed another meaning.
 const DECOYS: usize = 8;
@@ -150,6 +183,36 @@ pub fn add_misfortunes(chance: &mut Chance, story: &mut Vec<(Duration, Event)>) 
             let place = usize::try_from(chance.below(story.len() as u64 + 1)).unwrap();
             story.insert(place, (Duration::ZERO, event));
         }
+    }
+}
+
+/// What operators and maintainers do: put into a story, each sometimes.
+pub fn add_hands(chance: &mut Chance, story: &mut Vec<(Duration, Event)>) {
+    let pr = Some(1 + chance.below(PULLS));
+    let brakes = [(BrakeKind::Hold, pr), (BrakeKind::Freeze, None), (BrakeKind::Pause, None), (BrakeKind::Pause, pr)];
+    let mut events = Vec::new();
+    for (kind, pr) in brakes {
+        if chance.permille(100) {
+            events.push(Event::Brake { kind, pr });
+            events.extend(chance.permille(500).then_some(Event::Lift));
+        }
+    }
+    if chance.permille(250) {
+        events.push(Event::Config { there: false });
+        events.extend(chance.permille(500).then_some(Event::Config { there: true }));
+    }
+    if chance.permille(300) {
+        events.push(Event::Fork);
+        let more = [Event::Approve, Event::Fork, Event::Approve, Event::Close { pr: FORK, merged: false }];
+        events.extend(more.into_iter().filter(|_| chance.permille(500)));
+    }
+    // Each somewhere after the one before.
+    let mut place = 0;
+    for event in events {
+        place += usize::try_from(chance.below((story.len() - place) as u64 + 1)).unwrap();
+        let gap = chance.between(Duration::ZERO, Duration::from_mins(12));
+        story.insert(place, (gap, event));
+        place += 1;
     }
 }
 
@@ -211,8 +274,8 @@ impl Installation {
                 self.outside.hub.delete_comment(key(REPO, pr));
                 self.truth.note_deleted(key(REPO, pr));
             }
-            Event::MachineStops => drop(self.outside.cloud.stop_one()),
-            Event::MachineLost => drop(self.outside.cloud.lose_one()),
+            Event::MachineStops => self.truth.note_losses(self.outside.cloud.stop_one()),
+            Event::MachineLost => self.truth.note_losses(self.outside.cloud.lose_one()),
             Event::Decoy { pr, decoy } => {
                 self.outside.cloud.add_decoy(decoy, &self.outside.policy.install, key(REPO, pr));
             }
@@ -231,19 +294,80 @@ impl Installation {
             Event::Quotas { most } => {
                 self.outside.cloud.set_quotas(Quotas { machines: most, databases: most, ..Quotas::default() });
             }
+            Event::Brake { kind, pr } => self.brake(kind, pr).await,
+            Event::Lift => self.lift().await,
+            Event::Config { there } => self.configure(there),
+            Event::Fork => {
+                let sha = commit(number, false);
+                self.change(FORK, number, |facts| (facts.head_sha, facts.head_repo) = (sha.clone(), Some(ELSEWHERE)));
+            }
+            Event::Approve => self.approve().await,
             Event::Close { .. } | Event::Reopen { .. } | Event::Label { .. } | Event::Draft { .. } => {}
         }
+    }
+
+    async fn brake(&mut self, kind: BrakeKind, pr: Option<u64>) {
+        let (key, at) = (pr.map(|pr| key(REPO, pr)), self.outside.time.now());
+        // Longer than any story, whatever a wrong clock takes of it.
+        let until = at.plus(Duration::from_hours(12));
+        let brake = Brake { kind, key, reason: "a story".to_owned(), by: SetBy::Operator, at, until };
+        self.outside.store.set_brake(&brake).await.unwrap();
+        self.truth.note_braked(kind, key);
+    }
+
+    /// Takes every brake off, those of guards as well.
+    pub async fn lift(&mut self) {
+        let now = self.outside.time.now();
+        for brake in self.outside.store.brakes(now).await.unwrap() {
+            self.outside.store.lift_brake(brake.kind, brake.key, now).await.unwrap();
+        }
+        for member in &self.members {
+            self.outside.hub.keys().into_iter().for_each(|key| member.desk().wake(key));
+        }
+        self.truth.note_lifted();
+    }
+
+    /// The base branch has its configuration, or has none.
+    pub fn configure(&mut self, there: bool) {
+        let name = RepoName::parse("acme/shop").unwrap();
+        let hub = &self.outside.hub;
+        if there {
+            hub.add_repo(RepoId(REPO), name, CONFIG)
+        } else {
+            hub.remove_file(RepoId(REPO))
+        }
+        for key in self.outside.hub.keys() {
+            self.note(key);
+        }
+    }
+
+    /// A maintainer approves the newest commit of the fork, which is told as every change is.
+    async fn approve(&mut self) {
+        let key = key(REPO, FORK);
+        let Some(pull) = self.outside.hub.pull(key) else { return };
+        let sha = pull.facts.head_sha;
+        let pins = self.outside.store.pins(key).await.unwrap();
+        self.outside.store.put_pins(key, &Pins { approved_sha: Some(sha.clone()), ..pins }).await.unwrap();
+        self.truth.note_approved(sha.clone());
+        self.outside.hub.change(key, &sha, |_| {});
     }
 
     fn change(&mut self, pr: u64, number: u64, change: impl FnOnce(&mut PullFacts)) {
         let key = key(REPO, pr);
         self.outside.hub.change(key, &commit(number, false), change);
+        self.note(key);
+    }
+
+    /// Notes whether a pull request is to have an environment.
+    fn note(&mut self, key: EnvKey) {
         let off = &self.outside.policy.labels.off;
-        match self.outside.hub.pull(key) {
-            Some(Pull { facts, .. }) if facts.state == PullState::Open && !facts.labels.contains(off) => {
-                self.truth.note_wanted(key);
-            }
-            _ => self.truth.note_unwanted(key),
+        let is_wanted = |Pull { facts, .. }: Pull| {
+            facts.state == PullState::Open && !facts.labels.contains(off) && !facts.is_fork()
+        };
+        if self.outside.hub.has_file(key.repo) && self.outside.hub.pull(key).is_some_and(is_wanted) {
+            self.truth.note_wanted(key);
+        } else {
+            self.truth.note_unwanted(key);
         }
     }
 

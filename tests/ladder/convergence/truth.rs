@@ -4,15 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use kagero::domain::brake::BrakeKind;
+use kagero::domain::desired::GoneReason;
 use kagero::domain::id::{CommitSha, EnvKey, EnvUid, Generation};
 use kagero::domain::ledger::DeploymentState;
+use kagero::domain::observed::Tags;
+use kagero::domain::policy::Policy;
 use kagero::domain::pull::PullState;
 use kagero::domain::time::Timestamp;
-use kagero::sim::cloud::BROKEN_COMMIT;
+use kagero::sim::cloud::{BROKEN_COMMIT, Entry};
 use kagero::sim::hub::{Pull, Written};
 use kagero::store::JournalCheck;
 
 use super::member::Outside;
+use super::story::FORK;
 
 /// What does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +34,57 @@ pub struct Truth {
     deleted: BTreeMap<EnvKey, Timestamp>,
     /// When the first database of a generation was made.
     made: BTreeMap<(EnvUid, Generation), Timestamp>,
+    /// What operators have stopped.
+    brakes: Vec<Stopped>,
+    /// Commits of forks that a maintainer has approved.
+    approved: BTreeSet<CommitSha>,
+    /// When each thing of the cloud was last listed.
+    listed: BTreeMap<&'static str, Timestamp>,
+    /// How often a database of that name, or a machine of that environment, was made.
+    births: BTreeMap<(EnvUid, Generation, String), u32>,
+    /// How many machines have failed or were lost.
+    losses: u32,
+    /// Environments that went although nobody had asked for it, and when that was decided.
+    unasked: BTreeMap<(EnvKey, Generation), Timestamp>,
     judged_calls: usize,
     judged_writes: usize,
 }
+
+/// A brake that an operator has set.
+struct Stopped {
+    kind: BrakeKind,
+    key: Option<EnvKey>,
+    from: Timestamp,
+    until: Option<Timestamp>,
+}
+
+impl Stopped {
+    /// Whether it kept that from happening to that environment at that time. What was decided before it was set may be
+    /// done by one who stood still in between.
+    fn forbids(&self, key: EnvKey, at: Timestamp, takes_away: bool) -> bool {
+        let is_on = at > self.from.plus(STANDSTILL) && self.until.is_none_or(|until| at < until);
+        is_on && self.key.is_none_or(|of| of == key) && (takes_away || self.kind == BrakeKind::Pause)
+    }
+}
+
+/// Longer than a member stands still.
+const STANDSTILL: Duration = Duration::from_mins(2);
+
+/// What a call is about, as the simulated cloud calls it: what it does, where its evidence comes from, and whether it
+/// takes something away.
+const CHANGES: [(&str, Option<&str>, bool); 8] = [
+    ("launch", None, false),
+    ("start", None, false),
+    ("prepare", None, false),
+    ("start-database", None, false),
+    ("stop", Some("list-machines"), false),
+    ("stop-database", Some("list-databases"), false),
+    ("terminate", Some("list-machines"), true),
+    ("delete", Some("list-databases"), true),
+];
+
+/// How old what a removal rests on may be (I1).
+const EVIDENCE: Duration = Duration::from_mins(1);
 
 impl Truth {
     pub fn new(outside: Outside) -> Self {
@@ -41,6 +94,12 @@ impl Truth {
             unwanted: BTreeMap::new(),
             deleted: BTreeMap::new(),
             made: BTreeMap::new(),
+            brakes: Vec::new(),
+            approved: BTreeSet::new(),
+            listed: BTreeMap::new(),
+            births: BTreeMap::new(),
+            losses: 0,
+            unasked: BTreeMap::new(),
             judged_calls: 0,
             judged_writes: 0,
         }
@@ -52,6 +111,11 @@ impl Truth {
         if !matches!(spans.last(), Some((_, None))) {
             spans.push((self.outside.time.now(), None));
         }
+    }
+
+    /// From now on none is to have one.
+    pub fn note_all_unwanted(&mut self) {
+        self.outside.hub.keys().into_iter().for_each(|key| self.note_unwanted(key));
     }
 
     /// From now on the pull request is to have an environment.
@@ -66,6 +130,32 @@ impl Truth {
         self.deleted.insert(key, self.outside.time.now());
     }
 
+    /// An operator has stopped something, for one environment or for all.
+    pub fn note_braked(&mut self, kind: BrakeKind, key: Option<EnvKey>) {
+        self.brakes.push(Stopped { kind, key, from: self.outside.time.now(), until: None });
+    }
+
+    /// Nothing is stopped any more.
+    pub fn note_lifted(&mut self) {
+        let now = self.outside.time.now();
+        self.brakes.iter_mut().for_each(|brake| brake.until = brake.until.or(Some(now)));
+    }
+
+    /// Another policy is in force.
+    pub fn note_policy(&mut self, policy: Policy) {
+        self.outside.policy = policy;
+    }
+
+    /// A maintainer has approved a fork's commit.
+    pub fn note_approved(&mut self, sha: CommitSha) {
+        self.approved.insert(sha);
+    }
+
+    /// A machine has failed or was lost, if there was one.
+    pub fn note_losses(&mut self, machine: Option<String>) {
+        self.losses += u32::from(machine.is_some());
+    }
+
     /// Whether nothing was to be said since our comment was deleted.
     fn is_deleted(&self, key: EnvKey, pull: &Pull) -> bool {
         let Some(at) = self.deleted.get(&key).filter(|_| pull.comments.is_empty()) else { return false };
@@ -78,24 +168,92 @@ impl Truth {
         if let Some(breach) = self.outside.cloud.breaches().first() {
             return Err(Violation(format!("I1: {breach}")));
         }
-        self.note_served();
+        self.note_served()?;
         self.judge_calls().await?;
         self.judge_writes()
     }
 
-    fn note_served(&mut self) {
+    fn note_served(&mut self) -> Result<(), Violation> {
         for key in self.outside.hub.keys() {
             let uid = EnvUid::derive(&self.outside.policy.install, key);
             if let Some(task) = self.outside.cloud.serves(uid.as_str()) {
+                if self.is_fork(key) && !self.approved.contains(&task.commit) {
+                    return Err(Violation(format!("I21: {} of a fork serves, and nobody approved it", task.commit)));
+                }
                 self.served.insert((key, task.commit));
             }
         }
+        Ok(())
+    }
+
+    fn is_fork(&self, key: EnvKey) -> bool {
+        key.pr.0 == FORK
+    }
+
+    /// What every call that changes something has to abide by.
+    async fn judge_change(&mut self, call: &Entry, tags: &Tags) -> Result<(), Violation> {
+        let (decided, kind) = match call.kind.strip_prefix("ask-") {
+            Some(kind) => (true, kind),
+            None => (false, call.kind),
+        };
+        let Some((_, evidence, takes_away)) = CHANGES.iter().find(|(change, ..)| *change == kind) else {
+            return Ok(());
+        };
+        let broken = |rule: &str, why: &str| Err(Violation(format!("{rule}: {kind} of {}, {why}", call.name)));
+        if decided {
+            let listed = evidence.and_then(|listing| self.listed.get(listing));
+            if listed.is_none_or(|at| call.at.since(*at) > EVIDENCE) {
+                return broken("I1", &format!("which was last listed at {listed:?}"));
+            }
+            return Ok(());
+        }
+        if self.is_fork(tags.key) && self.approved.is_empty() {
+            return broken("I21", "which is a fork's that nobody approved");
+        }
+        if let Some(brake) = self.brakes.iter().find(|brake| brake.forbids(tags.key, call.at, *takes_away)) {
+            return broken("I6", &format!("and {:?} of {:?} is on", brake.kind, brake.key));
+        }
+        if *takes_away {
+            return self.judge_unasked(tags).await;
+        }
+        if matches!(kind, "launch" | "prepare") {
+            let name = if kind == "launch" { String::new() } else { call.name.clone() };
+            let losses = if kind == "launch" { self.losses } else { 0 };
+            let born = self.births.entry((tags.uid.clone(), tags.generation, name)).or_default();
+            *born += 1;
+            if *born > self.outside.policy.limits.attempts + losses {
+                return broken("I16", &format!("for the {born}th time, and {losses} machines were lost"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Not too much goes that nobody asked for (I3).
+    async fn judge_unasked(&mut self, tags: &Tags) -> Result<(), Violation> {
+        let ledger = self.outside.store.ledger(tags.key).await.unwrap();
+        let ours = ledger.filter(|ledger| ledger.generation == tags.generation);
+        let left = ours.and_then(|ledger| ledger.left);
+        let Some(left) = left.filter(|left| matches!(left.why, GoneReason::NotConfigured | GoneReason::Expired)) else {
+            return Ok(());
+        };
+        self.unasked.insert((tags.key, tags.generation), left.at);
+        let lately = |at: &&Timestamp| at.0.abs_diff(left.at.0) < 3_600_000 && **at <= left.at;
+        let gone = self.unasked.values().filter(lately).count();
+        let limit = self.outside.policy.removals.of(self.outside.hub.keys().len());
+        if gone > limit {
+            return Err(Violation(format!("I3: {gone} environments went within an hour, unasked, and {limit} may")));
+        }
+        Ok(())
     }
 
     async fn judge_calls(&mut self) -> Result<(), Violation> {
         let calls = self.outside.cloud.journal_from(self.judged_calls);
         for call in calls.iter().filter(|call| call.refused.is_none()) {
-            let Some(tags) = &call.tags else { continue };
+            let Some(tags) = &call.tags else {
+                self.listed.insert(call.kind, call.at);
+                continue;
+            };
+            self.judge_change(call, tags).await?;
             let born = (tags.uid.clone(), tags.generation);
             match call.kind {
                 "prepare" | "launch" => {
@@ -130,6 +288,14 @@ impl Truth {
             return Ok(());
         }
         for write in &new {
+            if let Some(brake) = self.brakes.iter().find(|brake| brake.forbids(write.key, write.at, false))
+                && !matches!(write.what, Written::Comment(_))
+            {
+                return Err(Violation(format!("{:?}: written although {:?} is on", write.what, brake.kind)));
+            }
+            if self.is_fork(write.key) && self.approved.is_empty() && matches!(write.what, Written::Deployment(_)) {
+                return Err(Violation("I21: a fork's commit that nobody approved has a deployment".to_owned()));
+            }
             let Written::Status(sha, DeploymentState::Success) = &write.what else { continue };
             if !self.served.contains(&(write.key, sha.clone())) {
                 return Err(Violation(format!("I23: {} was called ready and never served", sha.short())));
@@ -208,6 +374,12 @@ impl Truth {
                 return Err(says("I24: a deployment is not inactive"));
             }
             return Ok(false);
+        }
+        if self.is_fork(key) && !self.approved.contains(&facts.head_sha) {
+            // What runs is what was approved last.
+            let served = cloud.serves(uid.as_str()).is_none_or(|task| self.approved.contains(&task.commit));
+            let fine = served && alive.0 <= 1 && alive.1 <= 1 && (!released || alive == (0, 0));
+            return if fine { Ok(!released) } else { Err(says("I21: a fork's commit that nobody approved")) };
         }
         if released && (head.contains("queued") || self.is_deleted(key, pull)) {
             return Ok(false);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kagero::domain::id::{CommitSha, EnvKey, EnvUid, InstallId, RepoId, RepoName, SlotId};
 use kagero::domain::ledger::DeploymentState;
-use kagero::domain::policy::{AllowList, Engine, Labels, Limits, LinkBase, Pace, Policy};
+use kagero::domain::policy::{AllowList, Engine, Labels, Limits, LinkBase, Pace, Policy, RemovalLimits};
 use kagero::sim::chance::Chance;
 use kagero::sim::clock::Time;
 use kagero::sim::cloud::{Cloud, Weather, staging};
@@ -40,12 +40,23 @@ pub struct Beginning {
     pub environments: u32,
     /// Whether environments are kept apart by slots.
     pub slots: bool,
+    /// Whether machines are put into zones.
+    pub zones: bool,
+    pub removals: RemovalLimits,
 }
 
 impl Beginning {
     pub fn fair(seed: u64) -> Self {
-        let post = PostalService::default();
-        Self { seed, weather: Weather::FAIR, post, members: 1, environments: 100, slots: false }
+        Self {
+            seed,
+            weather: Weather::FAIR,
+            post: PostalService::default(),
+            members: 1,
+            environments: 100,
+            slots: false,
+            zones: false,
+            removals: RemovalLimits::default(),
+        }
     }
 }
 
@@ -89,6 +100,15 @@ impl Installation {
         drop(self.members);
         self.outside.store.close().await;
         drop(self.directory);
+    }
+
+    /// Everybody is started again with another policy.
+    pub async fn adopt(&mut self, policy: Policy) {
+        self.outside.policy = policy.clone();
+        self.truth.note_policy(policy.clone());
+        for member in &mut self.members {
+            member.adopt(policy.clone()).await;
+        }
     }
 
     pub fn uid(&self, key: EnvKey) -> EnvUid {
@@ -202,10 +222,15 @@ fn policy(beginning: &Beginning) -> Policy {
         max_age: Duration::from_hours(14 * 24),
         seeds: BTreeMap::from([("golden".to_owned().try_into().unwrap(), Engine::Postgres)]),
         secrets: BTreeSet::new(),
-        removals: kagero::domain::policy::RemovalLimits::default(),
-        placements: Placements::default(),
+        removals: beginning.removals,
+        placements: if beginning.zones { placements() } else { Placements::default() },
         slots: slots.map(|number| SlotId::parse(format!("sg-{number}")).unwrap()).collect(),
     }
+}
+
+fn placements() -> Placements {
+    let words = |words: [&str; 2]| words.map(str::to_owned).to_vec();
+    Placements { zones: words(["eu-central-1a", "eu-central-1b"]), kinds: words(["t3.medium", "t3a.medium"]) }
 }
 
 /// A commit with that number; broken ones cannot be built.
