@@ -85,7 +85,7 @@ impl StepError {
     }
 }
 
-/// Does one step.
+/// Does one step, and counts it.
 pub(super) async fn step(
     world: &World,
     lease: &Lease,
@@ -93,6 +93,13 @@ pub(super) async fn step(
     grounds: &Grounds,
     step: &Step,
 ) -> Result<(), StepError> {
+    let done = act(world, lease, known, grounds, step).await;
+    let outcome = if done.is_ok() { "done" } else { "failed" };
+    metrics::counter!("kagero_steps_total", "step" => step.kind(), "outcome" => outcome).increment(1);
+    done
+}
+
+async fn act(world: &World, lease: &Lease, known: &Known, grounds: &Grounds, step: &Step) -> Result<(), StepError> {
     let now = world.clock.now();
     match step {
         Step::Enroll { generation, hosts, slots } => {

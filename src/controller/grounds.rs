@@ -1,4 +1,4 @@
-//! Why a pass acts, for the journal: what is wanted and why, of which commit, after which delivery.
+//! Why a pass or a sweep acts, for the journal: what is wanted and why, of which commit, after which delivery.
 //!
 //! Guarantees: every row that announces a call carries it.
 //! Must not know: the calls.
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::decide::Known;
 use super::ports::World;
 use crate::domain::desired::Desired;
-use crate::domain::id::CommitSha;
+use crate::domain::id::{CommitSha, EnvKey};
 use crate::domain::owned::Owned;
 use crate::report::explain;
 use crate::store::StoreError;
@@ -29,6 +29,15 @@ impl Grounds {
             reason: explain::wanted(want),
             commit: known.pull.as_ref().map(|pull| pull.head_sha.clone()),
             delivery: world.store.touched_by(known.key).await?,
+        })
+    }
+
+    /// Of the sweep's: what was found, of a pull request as it was last known.
+    pub(super) async fn of_leftover(world: &World, key: EnvKey, why: &str) -> Result<Self, StoreError> {
+        Ok(Self {
+            reason: why.to_owned(),
+            commit: world.store.pull(key).await?.map(|pull| pull.head_sha),
+            delivery: world.store.touched_by(key).await?,
         })
     }
 

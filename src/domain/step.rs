@@ -135,29 +135,43 @@ pub enum Step {
 impl Step {
     /// The kinds that write on GitHub.
     pub const WRITING: [&str; 3] = ["comment", "create-deployment", "set-deployment"];
+}
 
-    /// A short name for journals, logs and metrics.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Enroll { .. } => "enroll",
-            Self::Note { .. } => "note",
-            Self::LaunchMachine { .. } => "launch-machine",
-            Self::PrepareDatabase { .. } => "prepare-database",
-            Self::Retire { .. } => "retire",
-            Self::Assign { .. } => "assign",
-            Self::Probe { .. } => "probe",
-            Self::StopMachine { .. } => "stop-machine",
-            Self::StopDatabase { .. } => "stop-database",
-            Self::Leave { .. } => "leave",
-            Self::Terminate(_) => "terminate",
-            Self::DropDatabase(_) => "drop-database",
-            Self::Release { .. } => "release",
-            Self::Comment { .. } => "comment",
-            Self::CreateDeployment { .. } => "create-deployment",
-            Self::FindDeployment { .. } => "find-deployment",
-            Self::SetDeployment { .. } => "set-deployment",
+/// Names every kind of step: one that has no name does not compile.
+macro_rules! kinds {
+    ($($variant:ident $fields:tt: $word:literal),+ $(,)?) => {
+        impl Step {
+            /// The names of all kinds.
+            pub const KINDS: &[&str] = &[$($word),+];
+
+            /// A short name for journals, logs and metrics.
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$variant $fields => $word),+
+                }
+            }
         }
-    }
+    };
+}
+
+kinds! {
+    Enroll { .. }: "enroll",
+    Note { .. }: "note",
+    LaunchMachine { .. }: "launch-machine",
+    PrepareDatabase { .. }: "prepare-database",
+    Retire { .. }: "retire",
+    Assign { .. }: "assign",
+    Probe { .. }: "probe",
+    StopMachine { .. }: "stop-machine",
+    StopDatabase { .. }: "stop-database",
+    Leave { .. }: "leave",
+    Terminate(_): "terminate",
+    DropDatabase(_): "drop-database",
+    Release { .. }: "release",
+    Comment { .. }: "comment",
+    CreateDeployment { .. }: "create-deployment",
+    FindDeployment { .. }: "find-deployment",
+    SetDeployment { .. }: "set-deployment",
 }
 
 /// What one pass does, what it waits for, and when to look again. It explains itself.

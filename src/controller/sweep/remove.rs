@@ -8,7 +8,10 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{LEASE, Sweep, WINDOW};
+use crate::controller::grounds::Grounds;
 use crate::controller::ports::World;
 use crate::controller::{execute, words};
 use crate::domain::guard::Guard;
@@ -133,9 +136,25 @@ impl Sweep<'_> {
         let listing = fresh.machines.as_ref().map_err(|why| unlisted(why))?;
         let machine = listing.items.iter().find(|machine| mark.subject == Subject::Machine(machine.id.clone()));
         let owned = prove_orphan_machine(machine.ok_or_else(gone)?, orphan, &self.policy.allow)?;
-        self.world.store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
-        let begun = self.world.store.begin(lease, "sweep-machine", detail(mark), now).await?;
+        let begun = self.announce(lease, key, verdict, mark, now).await?;
         Ok((owned, begun))
+    }
+
+    /// Counts a removal that is about to be, and says in the journal of what, why, and on which evidence.
+    async fn announce(
+        &self,
+        lease: &Lease,
+        key: EnvKey,
+        verdict: &Verdict,
+        mark: &Mark,
+        now: Timestamp,
+    ) -> Result<JournalId, StoreError> {
+        let store = &self.world.store;
+        store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
+        let evidence = json!({"subject": mark.subject, "evidence": mark.tags, "marked_at": mark.first_at,
+            "sightings": mark.sightings});
+        let grounds = Grounds::of_leftover(self.world, key, &verdict.why).await?;
+        store.begin(lease, &format!("sweep-{}", mark.subject.kind()), grounds.entry(evidence), now).await
     }
 
     /// The right to change what belongs to that environment.
@@ -162,16 +181,22 @@ impl Sweep<'_> {
         let key = match (&mark.subject, &mark.tags, verdict.owner) {
             (_, Some(tags), _) => tags.key,
             (Subject::Comment(_) | Subject::Deployment(_), None, Some(key)) => key,
-            (_, None, owner) => return self.clear_away(sweeping, fresh, owner, mark).await,
+            (_, None, _) => return self.clear_away(sweeping, fresh, verdict, mark).await,
         };
         let lease = self.lease_of(key).await?;
-        let done = self.remove_under(&lease, fresh, mark).await;
+        let done = self.remove_under(&lease, fresh, verdict, mark).await;
         self.world.store.release_lease(&lease).await?;
         done
     }
 
-    async fn remove_under(&self, lease: &Lease, fresh: &Inventory, mark: &Mark) -> Result<(), Removal> {
-        let (world, store) = (self.world, &self.world.store);
+    async fn remove_under(
+        &self,
+        lease: &Lease,
+        fresh: &Inventory,
+        verdict: &Verdict,
+        mark: &Mark,
+    ) -> Result<(), Removal> {
+        let world = self.world;
         let now = world.clock.now();
         let record = self.unbraked(lease.key, now).await?;
         let orphan = Orphan { install: &self.policy.install, record: record.as_ref(), mark, now };
@@ -180,17 +205,16 @@ impl Sweep<'_> {
                 let listing = fresh.databases.as_ref().map_err(|why| unlisted(why))?;
                 let database = listing.items.iter().find(|database| database.id == *id).ok_or_else(gone)?;
                 let owned = prove_orphan_database(database, orphan, &self.policy.allow)?;
-                store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
-                let begun = store.begin(lease, "sweep-database", detail(mark), now).await?;
+                let begun = self.announce(lease, lease.key, verdict, mark, now).await?;
                 finish(world, begun, world.databases.delete(&owned).await).await
             }
-            Subject::Comment(_) | Subject::Deployment(_) => self.take_back(lease, mark).await,
+            Subject::Comment(_) | Subject::Deployment(_) => self.take_back(lease, verdict, mark).await,
             Subject::Machine(_) | Subject::Process(_) | Subject::Directory(_) | Subject::Golden(_) => Err(gone()),
         }
     }
 
     /// Takes back what was said on GitHub, if it may be written there now.
-    async fn take_back(&self, lease: &Lease, mark: &Mark) -> Result<(), Removal> {
+    async fn take_back(&self, lease: &Lease, verdict: &Verdict, mark: &Mark) -> Result<(), Removal> {
         let (world, store) = (self.world, &self.world.store);
         let found = words::again(world, &self.policy, lease.key, &mark.subject).await?;
         let residue = found.map_err(|error| unlisted(&chain(&error).to_string()))?.ok_or_else(gone)?;
@@ -200,8 +224,7 @@ impl Sweep<'_> {
         if let Err(wait) = world.take_write(lease.key).await? {
             return Err(Removal::Later(format!("GitHub's write budget is used up for {} s", wait.as_secs())));
         }
-        store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
-        let begun = store.begin(lease, &format!("sweep-{}", mark.subject.kind()), detail(mark), now).await?;
+        let begun = self.announce(lease, lease.key, verdict, mark, now).await?;
         finish(world, begun, words::take_back(world, &repo, &owned).await).await
     }
 
@@ -210,20 +233,19 @@ impl Sweep<'_> {
         &self,
         sweeping: &Lease,
         fresh: &Inventory,
-        owner: Option<EnvKey>,
+        verdict: &Verdict,
         mark: &Mark,
     ) -> Result<(), Removal> {
-        let (world, store) = (self.world, &self.world.store);
+        let world = self.world;
         let now = world.clock.now();
-        let key = owner.unwrap_or(EnvKey::SWEEP);
+        let key = verdict.owner.unwrap_or(EnvKey::SWEEP);
         self.unbraked(key, now).await?;
         let is_golden = matches!(mark.subject, Subject::Golden(_));
         let listing = if is_golden { &fresh.goldens } else { &fresh.beside };
         let listing = listing.as_ref().map_err(|why| unlisted(why))?;
         let residue = listing.items.iter().find(|residue| residue.subject == mark.subject).ok_or_else(gone)?;
         let owned = prove_residue(residue, &self.policy.install, mark, &self.policy.allow, now)?;
-        store.note_sweep_removal(&mark.subject, now, WINDOW).await?;
-        let begun = store.begin(sweeping, &format!("sweep-{}", mark.subject.kind()), detail(mark), now).await?;
+        let begun = self.announce(sweeping, key, verdict, mark, now).await?;
         let done =
             if is_golden { world.databases.clear_away(&owned).await } else { world.machines.clear_away(&owned).await };
         finish(world, begun, done).await
@@ -257,12 +279,6 @@ fn unlisted(why: &str) -> Removal {
 
 fn gone() -> Removal {
     Removal::Spared(Guard::Vanished, "it was not there any more when it was looked at again".to_owned())
-}
-
-/// What the journal says of a removal.
-fn detail(mark: &Mark) -> serde_json::Value {
-    serde_json::json!({"subject": mark.subject, "evidence": mark.tags, "marked_at": mark.first_at,
-        "sightings": mark.sightings})
 }
 
 async fn finish<E: ToString>(world: &World, begun: JournalId, done: Result<(), E>) -> Result<(), Removal> {

@@ -12,6 +12,9 @@ pub struct Fuse {
     connection: SqliteConnection,
 }
 
+/// What a write is refused with.
+pub const FULL: &str = "the simulated disk is full";
+
 /// More than any story writes.
 const PLENTY: i64 = 1_000_000_000;
 
@@ -32,7 +35,7 @@ impl Fuse {
                 let _ = write!(
                     sql,
                     "CREATE TRIGGER fuse_{act}_{table} BEFORE {act} ON {table} BEGIN
-                       SELECT RAISE(ABORT, 'the simulated disk is full') FROM fuse WHERE rows <= 0;
+                       SELECT RAISE(ABORT, '{FULL}') FROM fuse WHERE rows <= 0;
                        UPDATE fuse SET rows = rows - 1;
                      END;"
                 );

@@ -47,7 +47,8 @@ fn most(call: Call) -> u64 {
     }
 }
 
-fn life() -> Vec<(Duration, Event)> {
+/// One pull request is opened, pushed to, put to sleep, woken and closed.
+pub fn life() -> Vec<(Duration, Event)> {
     let minutes = Duration::from_mins;
     vec![
         (Duration::ZERO, Event::Push { pr: 1, broken: false }),

@@ -76,6 +76,12 @@ async fn what_a_lossy_listing_hid_goes_after_a_day_and_not_before() {
     let swept: Vec<_> = journal.iter().filter(|row| row.kind.starts_with("sweep-")).collect();
     assert_eq!(swept.len(), left.len(), "{journal:?}");
     assert!(swept.iter().all(|row| row.ended.is_some()));
+    let head = installation.outside.hub.pull(key(REPO, 1)).unwrap().facts.head_sha;
+    for row in swept {
+        assert_eq!(row.detail["commit"], head.as_str(), "{row:?}");
+        assert!(row.detail["delivery"].is_string() && row.detail["evidence"]["uid"].is_string(), "{row:?}");
+        assert!(row.detail["reason"].as_str().is_some_and(|why| !why.is_empty()), "{row:?}");
+    }
     installation.end().await;
 }
 

@@ -139,20 +139,27 @@ impl Installation {
     pub async fn pass_time(&mut self, by: Duration) -> Result<(), Violation> {
         let until = self.outside.time.elapsed() + by;
         for _ in 0..STEPS {
-            let arrival = self.outside.hub.next_arrival().map(elapsed);
-            let next = self.members.iter().map(Member::due_at).chain(arrival).min().unwrap();
-            if next > until {
-                self.outside.time.advance_to(until);
+            if !self.go_on(until).await? {
                 return Ok(());
             }
-            self.outside.time.advance_to(next);
-            if !self.deliver().await {
-                let index = (0..self.members.len()).min_by_key(|index| self.members[*index].due_at()).unwrap();
-                self.members[index].step().await;
-            }
-            self.truth.look().await?;
         }
         Err(Violation(format!("after {STEPS} steps there still is something to do before {until:?}")))
+    }
+
+    /// Lets the next thing happen that is due until then: whether there was one.
+    pub async fn go_on(&mut self, until: Duration) -> Result<bool, Violation> {
+        let arrival = self.outside.hub.next_arrival().map(elapsed);
+        let next = self.members.iter().map(Member::due_at).chain(arrival).min().unwrap();
+        self.outside.time.advance_to(next.min(until));
+        if next > until {
+            return Ok(false);
+        }
+        if !self.deliver().await {
+            let index = (0..self.members.len()).min_by_key(|index| self.members[*index].due_at()).unwrap();
+            self.members[index].step().await;
+        }
+        self.truth.look().await?;
+        Ok(true)
     }
 
     /// Whether something had arrived.
