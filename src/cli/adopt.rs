@@ -2,13 +2,10 @@
 //!
 //! Guarantees: without `--apply` no record is written; nothing is made or destroyed in any case; refused while a
 //! controller works.
-//! Must not know: which records follow from what.
+//! Must not know: how a record is rebuilt.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
@@ -16,17 +13,11 @@ use super::api::server;
 use super::run::{Parts, Surroundings};
 use super::secret::InstallSecret;
 use super::{Exit, note, print, print_json, table};
-use crate::clock::Clock as _;
-use crate::cloud::Databases as _;
-use crate::config::Server;
-use crate::domain::id::{EnvKey, RepoId};
-use crate::domain::ledger::{Ledger, Role};
-use crate::domain::pull::{PullFacts, PullState, RepoRef};
-use crate::forge::Forge as _;
-use crate::plan::{Adoption, Remains, adopt, keys_of};
-
-/// How long a record may take to write.
-const LEASE: Duration = Duration::from_mins(1);
+use crate::controller::adoption::{Adopter, Found};
+use crate::domain::id::EnvKey;
+use crate::domain::ledger::Role;
+use crate::domain::pull::PullState;
+use crate::plan::Adoption;
 
 /// Rebuild a lost store from GitHub and from what lives.
 #[derive(Debug, Args)]
@@ -39,13 +30,6 @@ pub struct AdoptArguments {
     json: bool,
 }
 
-/// Everything that was read.
-struct Found {
-    adoption: Adoption,
-    repos: Vec<RepoRef>,
-    pulls: BTreeMap<EnvKey, Result<PullFacts, String>>,
-}
-
 /// Shows what would be written, or writes it.
 pub async fn run(config: &Path, arguments: &AdoptArguments) -> anyhow::Result<Exit> {
     let server = server(config)?;
@@ -56,76 +40,27 @@ pub async fn run(config: &Path, arguments: &AdoptArguments) -> anyhow::Result<Ex
         server.state_dir.display()
     );
     let parts = Parts::of(&server, &Surroundings::usual()?).await?;
-    let found = look(&server, &parts).await;
-    let done = match found {
-        Ok(found) => finish(&parts, &found, arguments).await,
-        Err(error) => Err(error),
-    };
+    let done = look(&parts, arguments).await;
     parts.store.close().await;
     done
 }
 
-async fn finish(parts: &Parts, found: &Found, arguments: &AdoptArguments) -> anyhow::Result<Exit> {
-    if arguments.apply {
-        for ledger in &found.adoption.ledgers {
-            write(parts, found, ledger)
-                .await
-                .with_context(|| format!("the record of {} was not written", ledger.key))?;
-        }
-    }
-    tell(found, arguments)?;
-    Ok(if found.adoption.leftovers.is_empty() { Exit::Ok } else { Exit::Unadopted })
-}
-
-async fn look(server: &Server, parts: &Parts) -> anyhow::Result<Found> {
-    let machines = parts.machines.list().await.context("machines could not be listed")?;
-    let databases = parts.databases.list().await.context("databases could not be listed")?;
-    anyhow::ensure!(
-        machines.complete && databases.complete,
-        "the listing of what lives broke off, and what it left out would be made again; try again"
-    );
-    let repos = parts.forge.repositories().await.context("GitHub could not be asked for the repositories")?.items;
-    let by_id: BTreeMap<RepoId, &RepoRef> = repos.iter().map(|repo| (repo.id, repo)).collect();
-    let mut pulls = BTreeMap::new();
-    for key in keys_of(&machines.items, &databases.items) {
-        let read = match by_id.get(&key.repo) {
-            Some(repo) => parts.forge.pull(repo, key.pr).await.map_err(|error| error.to_string()),
-            None => Err(format!("the App {} has no access to repository {}", server.github.app_id, key.repo.0)),
-        };
-        pulls.insert(key, read);
-    }
-    let known = parts.store.ledgers().await?;
-    let remains = Remains {
-        machines: &machines.items,
-        databases: &databases.items,
-        pulls: &pulls,
-        known: &known,
+async fn look(parts: &Parts, arguments: &AdoptArguments) -> anyhow::Result<Exit> {
+    let adopter = Adopter {
+        store: &parts.store,
+        forge: &parts.forge,
+        machines: parts.machines.as_ref(),
+        databases: &parts.databases,
         policy: &parts.policy,
-        now: parts.clock.now(),
+        clock: parts.clock.as_ref(),
+        holder: parts.holder.name(),
     };
-    let adoption = adopt(remains);
-    Ok(Found { adoption, repos, pulls })
-}
-
-/// The record first appears with everything that it is known to hold, and the journal says where it comes from.
-async fn write(parts: &Parts, found: &Found, ledger: &Ledger) -> anyhow::Result<()> {
-    let now = parts.clock.now();
-    if let Some(repo) = found.repos.iter().find(|repo| repo.id == ledger.key.repo) {
-        parts.store.put_repo(repo, now).await?;
+    let found = adopter.look().await?;
+    if arguments.apply {
+        adopter.write(&found).await?;
     }
-    let lease = parts.store.acquire(ledger.key, parts.holder.name(), LEASE, now).await?;
-    let lease = lease.context("somebody else works on it; stop every controller first")?;
-    let detail = json!({
-        "reason": "the store was lost; adopted by its tags",
-        "generation": ledger.generation,
-        "holds": ledger.intents.iter().map(|intent| &intent.answer).collect::<Vec<_>>(),
-    });
-    let begun = parts.store.begin(&lease, "adopt", detail, now).await?;
-    let done = parts.store.enroll(&lease, ledger).await;
-    let outcome = done.as_ref().err().map_or_else(|| "ok".to_owned(), |error| format!("failed: {error}"));
-    parts.store.finish(begun, &outcome, parts.clock.now()).await?;
-    parts.store.release_lease(&lease).await?;
-    Ok(done?)
+    tell(&found, arguments)?;
+    Ok(if found.adoption.leftovers.is_empty() { Exit::Ok } else { Exit::Unadopted })
 }
 
 fn tell(found: &Found, arguments: &AdoptArguments) -> anyhow::Result<()> {

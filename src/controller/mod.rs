@@ -5,6 +5,7 @@
 //! memory can be lost at any moment.
 //! Must not know: HTTP, the command line, which provider or forge it works with.
 
+pub mod adoption;
 mod backlog;
 mod builds;
 pub mod decide;

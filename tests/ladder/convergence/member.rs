@@ -138,6 +138,17 @@ impl Member {
         self.restart().await;
     }
 
+    /// Dies, and is not started again.
+    pub fn halt(&mut self) {
+        self.still = None;
+        self.engine = None;
+    }
+
+    /// The records are in another store from its next start on.
+    pub fn note_store(&mut self, store: Store) {
+        self.outside.store = store;
+    }
+
     fn engine(&self) -> &Engine {
         self.engine.as_ref().unwrap()
     }

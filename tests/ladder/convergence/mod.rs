@@ -3,6 +3,7 @@
 //! [`world`] moves time, controllers and deliveries; [`truth`] says what must hold at any moment and at rest;
 //! [`story`] makes up what happens to pull requests, and tells a failure again in as few words as it can.
 
+mod adoption;
 mod answers;
 mod decoys;
 mod economy;

@@ -27,7 +27,7 @@ async fn what_is_not_kept_is_told_one_by_one_and_counted() {
 
     let judged = |word: &str| report.verdicts.iter().filter(|v| format!("{:?}", v.ruling) == word).count();
     let (kept, waiting, foreign) = (judged("Keep"), judged("Wait"), judged("Foreign"));
-    assert!(kept == 2 && waiting > 2 && foreign == 1, "{report:?}");
+    assert!(kept > 1 && waiting > kept && foreign == 1, "{report:?}");
     let lines = log.take();
     let field = |line: &serde_json::Value, name: &str| line["fields"][name].as_str().map(str::to_owned);
     let mut warned: Vec<_> = lines

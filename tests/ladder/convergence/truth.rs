@@ -14,7 +14,7 @@ use kagero::domain::pull::PullState;
 use kagero::domain::time::Timestamp;
 use kagero::sim::cloud::{BROKEN_COMMIT, Entry};
 use kagero::sim::hub::{Pull, Written};
-use kagero::store::JournalCheck;
+use kagero::store::{JournalCheck, Store};
 
 use super::member::Outside;
 use super::story::FORK;
@@ -40,8 +40,8 @@ pub struct Truth {
     approved: BTreeSet<CommitSha>,
     /// When each thing of the cloud was last listed.
     listed: BTreeMap<&'static str, Timestamp>,
-    /// How often a database of that name, or a machine of that environment, was made.
-    births: BTreeMap<(EnvUid, Generation, String), u32>,
+    /// When a database of that name, or a machine of that environment, was made.
+    births: BTreeMap<(EnvUid, Generation, String), Vec<Timestamp>>,
     /// How many machines have failed or were lost.
     losses: u32,
     /// Environments that went although nobody had asked for it, and when that was decided.
@@ -82,6 +82,10 @@ const CHANGES: [(&str, Option<&str>, bool); 8] = [
     ("terminate", Some("list-machines"), true),
     ("delete", Some("list-databases"), true),
 ];
+
+/// Attempts that lie further apart are not of one row: what has failed so often is tried again after 20 minutes, which
+/// whoever stood still in between may have begun to count later.
+const IN_A_ROW: Duration = Duration::from_mins(17);
 
 /// How old what a removal rests on may be (I1).
 const EVIDENCE: Duration = Duration::from_mins(1);
@@ -144,6 +148,11 @@ impl Truth {
     /// Another policy is in force.
     pub fn note_policy(&mut self, policy: Policy) {
         self.outside.policy = policy;
+    }
+
+    /// The records are in another store from now on.
+    pub fn note_store(&mut self, store: Store) {
+        self.outside.store = store;
     }
 
     /// A maintainer has approved a fork's commit.
@@ -220,9 +229,11 @@ impl Truth {
             let name = if kind == "launch" { String::new() } else { call.name.clone() };
             let losses = if kind == "launch" { self.losses } else { 0 };
             let born = self.births.entry((tags.uid.clone(), tags.generation, name)).or_default();
-            *born += 1;
-            if *born > self.outside.policy.limits.attempts + losses {
-                return broken("I16", &format!("for the {born}th time, and {losses} machines were lost"));
+            born.push(call.at);
+            let pairs = born.windows(2).rev().take_while(|pair| pair[1].since(pair[0]) < IN_A_ROW);
+            let (times, most) = (1 + pairs.count(), self.outside.policy.limits.attempts + losses);
+            if times > usize::try_from(most).unwrap() {
+                return broken("I16", &format!("for the {times}th time in a row, and {losses} machines were lost"));
             }
         }
         Ok(())

@@ -111,6 +111,16 @@ impl Installation {
         }
     }
 
+    /// The store is lost with all that is in it, and every controller stands still; in its place is one with nothing in it.
+    pub async fn lose_store(&mut self) {
+        self.members.iter_mut().for_each(Member::halt);
+        let (store, directory) = store().await;
+        std::mem::replace(&mut self.outside.store, store.clone()).close().await;
+        self.directory = directory;
+        self.truth.note_store(store.clone());
+        self.members.iter_mut().for_each(|member| member.note_store(store.clone()));
+    }
+
     pub fn uid(&self, key: EnvKey) -> EnvUid {
         EnvUid::derive(&self.outside.policy.install, key)
     }
