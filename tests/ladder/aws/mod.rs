@@ -1,5 +1,6 @@
 //! The provider for AWS against moto's server, over HTTP, behind a layer that is as strict as AWS where moto is not.
 
+mod adoption;
 mod aurora;
 mod buckets;
 mod conformance;

@@ -23,12 +23,14 @@ struct Met {
     calls: BTreeMap<(Call, Fate), u64>,
     mischief: BTreeMap<Mischief, u64>,
     events: BTreeMap<&'static str, u64>,
+    /// How much time passed in the simulated world.
+    lived: Duration,
 }
 
 impl Met {
     /// What the world of an installation did to it.
     fn of(outside: &Outside, story: &[(Duration, Event)]) -> Self {
-        let mut met = Self { calls: outside.dealer.dealt(), ..Self::default() };
+        let mut met = Self { calls: outside.dealer.dealt(), lived: outside.time.elapsed(), ..Self::default() };
         sum(&mut met.mischief, outside.cloud.met().counts());
         sum(&mut met.mischief, outside.hub.met().counts());
         sum(&mut met.events, story.iter().map(|(_, event)| (event.kind(), 1)));
@@ -39,6 +41,7 @@ impl Met {
         sum(&mut self.calls, other.calls);
         sum(&mut self.mischief, other.mischief);
         sum(&mut self.events, other.events);
+        self.lived += other.lived;
     }
 
     /// What there is that never happened. That each call meets each fate is for the matrix to say.
@@ -262,8 +265,11 @@ const MANY: usize = 200;
 #[expect(clippy::print_stdout, reason = "what a soak has met")]
 fn part(part: u64) {
     let seeds: Vec<_> = seeds().filter(|seed| seed % PARTS == part).collect();
+    let began = std::time::Instant::now();
     let met = live_through(seeds.iter().copied());
     println!("met: {met:?}, and {} times something was left for the sweep", LEAKS.load(Ordering::SeqCst));
+    let speed = met.lived.as_secs_f64() / began.elapsed().as_secs_f64();
+    println!("{} hours passed, {speed:.0} times as fast as outside", met.lived.as_secs() / 3_600);
     if seeds.len() < MANY {
         return;
     }

@@ -20,4 +20,4 @@ mod sweep;
 mod told;
 mod truth;
 mod words;
-mod world;
+pub mod world;

@@ -13,10 +13,10 @@ use super::world::REPO;
 
 #[tokio::test]
 async fn what_is_not_kept_is_told_one_by_one_and_counted() {
-    // Left behind, strays, and one of somebody else; an environment of two beside them.
+    // Left behind, strays, and one of somebody else; two environments beside them.
     let mut installation = leaked().await;
-    all(&mut installation, 2..=2, true).await;
-    strays(&installation, 3..=5);
+    all(&mut installation, 2..=3, true).await;
+    strays(&installation, 4..=8);
     installation.outside.cloud.add_decoy(Decoy::Untagged, &installation.outside.policy.install, key(REPO, 9));
     installation.pass_time(Duration::from_mins(1)).await.unwrap();
 
@@ -27,7 +27,7 @@ async fn what_is_not_kept_is_told_one_by_one_and_counted() {
 
     let judged = |word: &str| report.verdicts.iter().filter(|v| format!("{:?}", v.ruling) == word).count();
     let (kept, waiting, foreign) = (judged("Keep"), judged("Wait"), judged("Foreign"));
-    assert!(kept > 1 && waiting > kept && foreign == 1, "{report:?}");
+    assert!(foreign > 0 && kept > foreign && waiting > kept, "{report:?}");
     let lines = log.take();
     let field = |line: &serde_json::Value, name: &str| line["fields"][name].as_str().map(str::to_owned);
     let mut warned: Vec<_> = lines

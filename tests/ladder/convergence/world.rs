@@ -218,7 +218,8 @@ async fn open(file: &std::path::Path) -> Store {
     Store::open(&format!("sqlite:{}", file.display())).await.unwrap()
 }
 
-fn policy(beginning: &Beginning) -> Policy {
+/// What the operator wants.
+pub fn policy(beginning: &Beginning) -> Policy {
     let environments = beginning.environments;
     let slots = 1..=if beginning.slots { environments } else { 0 };
     let place = staging();
