@@ -153,7 +153,7 @@ async fn history(seed: u64, story: &[(Duration, Event)]) -> (Result<(), Violatio
         installation.outside.hub.set_mood(Mood { empty_permille: 50, lossy_permille: 100, stale_permille: 100 });
     }
     let mut outcome = live(&mut installation, story).await;
-    if outcome.is_ok() && is_new(seed) && apart.permille(300) {
+    if outcome.is_ok() && is_new(seed) && apart.permille(100) {
         outcome = outlive(&mut installation).await;
     }
     let met = Met::of(&installation.outside, story);
@@ -191,7 +191,7 @@ async fn live(installation: &mut Installation, story: &[(Duration, Event)]) -> R
 
 /// Nobody hears of GitHub any more: what has reached its age goes all the same (I15).
 async fn outlive(installation: &mut Installation) -> Result<(), Violation> {
-    let age = Duration::from_hours(1);
+    let age = Duration::from_mins(1);
     // Many at once are what is expected here.
     let removals = RemovalLimits { count: 100, share: 100 };
     installation.adopt(Policy { max_age: age, removals, ..installation.outside.policy.clone() }).await;

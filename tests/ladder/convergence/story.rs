@@ -286,6 +286,7 @@ impl Installation {
             }
             Event::Clock { member, wrong } => {
                 if let Some(member) = self.members.get(member) {
+                    self.truth.note_clock();
                     member.clock.put_wrong(wrong * 60_000);
                 }
             }
