@@ -223,6 +223,20 @@ fn an_edit_waits_for_its_turn_and_the_final_state_is_always_written() {
 }
 
 #[test]
+fn what_is_not_decided_or_not_approved_has_no_deployment_and_is_spoken_of_all_the_same() {
+    let building = view(Phase::Building);
+    let kinds_of = |said: &Said, deploying| kinds(&say(&building, said, deploying, &policy(), Timestamp(60_000)).steps);
+    let (nothing, old) = (Said::default(), [deployment(sha('b'), Some(DeploymentState::Success))]);
+    let superseded = Said { deployments: old.to_vec(), ..Said::default() };
+    assert_eq!(kinds_of(&nothing, Deploying::Follow), ["create-deployment", "comment"]);
+    for deploying in [Deploying::End, Deploying::Leave] {
+        assert_eq!(kinds_of(&nothing, deploying), ["comment"], "{deploying:?}");
+    }
+    assert_eq!(kinds_of(&superseded, Deploying::End), ["set-deployment", "comment"], "it is ended");
+    assert_eq!(kinds_of(&superseded, Deploying::Leave), ["comment"], "it stays");
+}
+
+#[test]
 fn deployments_follow_the_phase_and_end_inactive() {
     let with = |state: Option<DeploymentState>, sha: CommitSha| Said {
         deployments: vec![deployment(sha, state)],
