@@ -274,8 +274,8 @@ impl Installation {
                 self.outside.hub.delete_comment(key(REPO, pr));
                 self.truth.note_deleted(key(REPO, pr));
             }
-            Event::MachineStops => self.truth.note_losses(self.outside.cloud.stop_one()),
-            Event::MachineLost => self.truth.note_losses(self.outside.cloud.lose_one()),
+            Event::MachineStops => self.truth.note_losses(self.outside.cloud.stop_one().is_some()),
+            Event::MachineLost => self.truth.note_losses(self.outside.cloud.lose_one().is_some()),
             Event::Decoy { pr, decoy } => {
                 self.outside.cloud.add_decoy(decoy, &self.outside.policy.install, key(REPO, pr));
             }
@@ -333,9 +333,9 @@ impl Installation {
         let name = RepoName::parse("acme/shop").unwrap();
         let hub = &self.outside.hub;
         if there {
-            hub.add_repo(RepoId(REPO), name, CONFIG)
+            hub.add_repo(RepoId(REPO), name, CONFIG);
         } else {
-            hub.remove_file(RepoId(REPO))
+            hub.remove_file(RepoId(REPO));
         }
         for key in self.outside.hub.keys() {
             self.note(key);

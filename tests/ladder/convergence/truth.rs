@@ -165,8 +165,8 @@ impl Truth {
     }
 
     /// A machine has failed or was lost, if there was one.
-    pub fn note_losses(&mut self, machine: Option<String>) {
-        self.losses += u32::from(machine.is_some());
+    pub fn note_losses(&mut self, is_one: bool) {
+        self.losses += u32::from(is_one);
     }
 
     /// The clock of a controller's machine was put wrong.
@@ -195,17 +195,13 @@ impl Truth {
         for key in self.outside.hub.keys() {
             let uid = EnvUid::derive(&self.outside.policy.install, key);
             if let Some(task) = self.outside.cloud.serves(uid.as_str()) {
-                if self.is_fork(key) && !self.approved.contains(&task.commit) {
+                if is_fork(key) && !self.approved.contains(&task.commit) {
                     return Err(Violation(format!("I21: {} of a fork serves, and nobody approved it", task.commit)));
                 }
                 self.served.insert((key, task.commit));
             }
         }
         Ok(())
-    }
-
-    fn is_fork(&self, key: EnvKey) -> bool {
-        key.pr.0 == FORK
     }
 
     /// What every call that changes something has to abide by.
@@ -226,7 +222,7 @@ impl Truth {
             }
             return Ok(());
         }
-        if self.is_fork(tags.key) && self.approved.is_empty() {
+        if is_fork(tags.key) && self.approved.is_empty() {
             return broken("I21", "which is a fork's that nobody approved");
         }
         if let Some(brake) = self.brakes.iter().find(|brake| brake.forbids(tags.key, call.at, *takes_away)) {
@@ -315,7 +311,7 @@ impl Truth {
             {
                 return Err(Violation(format!("{:?}: written although {:?} is on", write.what, brake.kind)));
             }
-            if self.is_fork(write.key) && self.approved.is_empty() && matches!(write.what, Written::Deployment(_)) {
+            if is_fork(write.key) && self.approved.is_empty() && matches!(write.what, Written::Deployment(_)) {
                 return Err(Violation("I21: a fork's commit that nobody approved has a deployment".to_owned()));
             }
             let Written::Status(sha, DeploymentState::Success) = &write.what else { continue };
@@ -397,7 +393,7 @@ impl Truth {
             }
             return Ok(false);
         }
-        if self.is_fork(key) && !self.approved.contains(&facts.head_sha) {
+        if is_fork(key) && !self.approved.contains(&facts.head_sha) {
             // What runs is what was approved last.
             let served = cloud.serves(uid.as_str()).is_none_or(|task| self.approved.contains(&task.commit));
             let fine = served && alive.0 <= 1 && alive.1 <= 1 && (!released || alive == (0, 0));
@@ -432,6 +428,11 @@ impl Truth {
         }
         Ok(true)
     }
+}
+
+/// Whether it is the pull request of stories that comes from a fork.
+fn is_fork(key: EnvKey) -> bool {
+    key.pr.0 == FORK
 }
 
 /// The second line of the sticky comment.
