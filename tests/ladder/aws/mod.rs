@@ -15,4 +15,5 @@ mod program;
 mod quotas;
 mod shown;
 mod strict;
+mod swept;
 mod whole;
