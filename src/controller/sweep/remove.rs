@@ -26,7 +26,7 @@ use crate::store::{JournalId, Lease, StoreError};
 use crate::telemetry::chain;
 
 /// Machines that are taken away together: one call of a provider that has such.
-const MACHINES: usize = 100;
+const MACHINES: usize = 200;
 
 /// Databases that are taken away together: as many as RDS has turns for in a quarter of a minute.
 const DATABASES: usize = 20;

@@ -64,6 +64,8 @@ struct Book {
     /// `None`: calls are not limited.
     buckets: Option<Buckets>,
     lag: Lag,
+    /// No page of instances has more; `None`: as many as are asked for.
+    page: Option<usize>,
     /// Since it is watched: the requests, whatever service they are for, the first one's arrival and the last answer.
     watched: (usize, Option<(Instant, Instant)>),
     /// Who is told of what was done.
@@ -120,6 +122,11 @@ impl Strict {
     /// How far AWS is with what is asked for from now on.
     pub fn show(&self, shown: Shown) {
         self.book.lock().unwrap().lag.show(shown);
+    }
+
+    /// No page of instances has more from now on, whatever is asked for: EC2 promises none to be full.
+    pub fn page_at_most(&self, instances: usize) {
+        self.book.lock().unwrap().page = Some(instances);
     }
 
     /// From now on the account's calls are limited, with full buckets.
@@ -265,7 +272,8 @@ impl Layer {
         {
             return known;
         }
-        let body = self.by_token(action, form).or_else(|| self.with_ended(action, form)).unwrap_or(body);
+        let changed = self.by_token(action, form).or_else(|| self.with_ended(action, form));
+        let body = changed.or_else(|| self.on_short_pages(action, form)).unwrap_or(body);
         let answer = self.pass_on(&head.method, head.uri.path(), &head.headers, body).await;
         let (parts, text) = answer.into_parts();
         let text = axum::body::to_bytes(text, 10 << 20).await.unwrap();
@@ -336,6 +344,15 @@ impl Layer {
         question.append_pair("Action", action).append_pair("Version", "2016-11-15");
         // Nothing came of it: an instance that there is not.
         question.append_pair("InstanceId.1", id.map_or("i-00000000000000000", |(id, _)| id));
+        Some(question.finish().into())
+    }
+
+    /// The question for fewer on a page than it asks for.
+    fn on_short_pages(&self, action: &str, form: &BTreeMap<String, String>) -> Option<Bytes> {
+        let most = self.book.lock().unwrap().page.filter(|_| action == "DescribeInstances")?;
+        let others = form.iter().filter(|(key, _)| *key != "MaxResults");
+        let mut question = url::form_urlencoded::Serializer::new(String::new());
+        question.extend_pairs(others).append_pair("MaxResults", &most.to_string());
         Some(question.finish().into())
     }
 
