@@ -66,6 +66,13 @@ bench: ## Measure (ARGS="start gateway": only these)
 	@cargo build $(LEAN) --release --example shop
 	@cargo bench $(LEAN) --bench measure -- $(ARGS)
 
+.PHONY: bench-aws
+bench-aws: ## Measure on moto: calls of environments, and the sweep beside Cloud Custodian (SWEPT=500: how many things)
+	@tools/setup test
+	@set -o pipefail; KAGERO_SWEPT=$(or $(SWEPT),500) KAGERO_SIMULATED=$(or $(SIMULATED),10000) \
+		cargo test --locked --test ladder -- --nocapture --test-threads 1 aws::fleet aws::swept convergence::economy \
+		| grep -oE '(fleet|steps|swept) {4}.*|^test result.*|panicked.*'
+
 .PHONY: soak
 soak: ## Live through random histories of the simulation (SEEDS=100000, FIRST=0: from which seed on)
 	@tools/setup test

@@ -55,6 +55,10 @@ impl Lanes {
     }
 }
 
+fn is_instance(database: &Owned<DatabaseId>) -> bool {
+    database.id().as_str().starts_with(INSTANCE_PREFIX)
+}
+
 #[async_trait]
 impl Databases for Lanes {
     async fn list(&self) -> Result<Listing<Database>, CloudError> {
@@ -77,6 +81,16 @@ impl Databases for Lanes {
 
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
         self.of_id(database.id().as_str()).delete(database).await
+    }
+
+    async fn delete_all(&self, databases: &[Owned<DatabaseId>]) -> Vec<Result<(), CloudError>> {
+        let mut done = Vec::with_capacity(databases.len());
+        // Neighbours in one lane go together.
+        for some in databases.chunk_by(|one, other| is_instance(one) == is_instance(other)) {
+            let Some(first) = some.first() else { continue };
+            done.extend(self.of_id(first.id().as_str()).delete_all(some).await);
+        }
+        done
     }
 
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {

@@ -114,6 +114,15 @@ pub trait Databases: Send + Sync {
     async fn stop(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError>;
     /// Begins to drop a database; already gone is success.
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError>;
+    /// Begins to drop several, after as few looks as the provider has for it, each when it is its turn. What came of each, in
+    /// their order: one that cannot be dropped keeps none of the others.
+    async fn delete_all(&self, databases: &[Owned<DatabaseId>]) -> Vec<Result<(), CloudError>> {
+        let mut done = Vec::with_capacity(databases.len());
+        for database in databases {
+            done.push(self.delete(database).await);
+        }
+        done
+    }
     /// Goldens: those that configured seeds make, and others.
     async fn residue(&self) -> Result<Listing<Residue>, CloudError>;
     /// Drops a golden; already gone is success.

@@ -102,7 +102,7 @@ impl Engine {
 
     /// Sweeps if nobody has since that long. How long until it is time to look again.
     pub async fn sweep_if_due(&self, scope: sweep::Scope, every: Duration) -> Result<Duration, sweep::SweepError> {
-        sweep::when_due(&self.world, &self.memory, scope, every).await
+        sweep::when_due(&self.world, scope, every).await
     }
 
     /// Sweeps whenever it is time, for ever.

@@ -154,13 +154,6 @@ impl Fleet {
         Some(self.list(&mut last, now).await)
     }
 
-    /// A listing that begins now, whatever it costs.
-    pub async fn now(&self) -> Arc<Snapshot> {
-        let mut last = self.last.lock().await;
-        let now = self.clock.now();
-        self.list(&mut last, now).await
-    }
-
     async fn list(&self, last: &mut Last, now: Timestamp) -> Arc<Snapshot> {
         let (machines, databases, interfaces) = tokio::join!(
             in_time("machines", self.machines.list()),

@@ -180,7 +180,7 @@ impl Desk {
 
     /// Sweeps once.
     pub async fn sweep(&self, scope: sweep::Scope) -> Result<sweep::Report, sweep::SweepError> {
-        sweep::run(&self.world, &self.memory, scope).await
+        sweep::run(&self.world, scope).await
     }
 
     /// Keys that wait or run.

@@ -38,8 +38,9 @@ pub const AGENT_PORT: u16 = 7_780;
 /// An instance that is older than this when it comes as an answer was made for an earlier question.
 const JUST_MADE: Duration = Duration::from_mins(1);
 
-/// Instances that are terminated by one call. EC2 takes a thousand, and recommends fewer at a time.
-const TOGETHER: usize = 50;
+/// Instances that are terminated by one call. EC2 takes a thousand, and recommends fewer at a time; the filter of the look
+/// before it takes two hundred ("Filtering your resources").
+const TOGETHER: usize = 200;
 
 /// Codes for a refusal of several instances because of one of them: protected, or not within our rights.
 const ABOUT_ONE: [&str; 3] = ["OperationNotPermitted", "UnauthorizedOperation", "InvalidInstanceID.Malformed"];
@@ -204,11 +205,23 @@ impl Inner {
 
     /// Looks once more: what is to be stopped or terminated is what was proven to be ours.
     async fn look_again(&self, what: &str, machines: &[&Owned<MachineId>]) -> Result<Vec<Reservation>, CloudError> {
-        self.pace.take(Bucket::Look, what)?;
         // Asked for by a filter, one that is not there any more does not fail the others.
         let ids = filter("instance-id", machines.iter().map(|machine| machine.id().as_str()));
-        let found = self.aws.look.ec2.describe_instances().filters(ids).send().await;
-        Ok(found.map_err(|error| told(Verb::Read, what, &error))?.reservations.unwrap_or_default())
+        let mut pages = Pages::default();
+        while let Some(token) = pages.wanted() {
+            self.pace.take(Bucket::Look, what)?;
+            let request = self.aws.look.ec2.describe_instances().filters(ids.clone());
+            let request = request.max_results(MachineSettings::PAGE).set_next_token(token);
+            let page = request.send().await.map_err(|error| told(Verb::Read, what, &error))?;
+            let next = page.next_token().map(str::to_owned);
+            pages.add(page.reservations.unwrap_or_default(), next.as_deref());
+        }
+        let all = pages.gathered();
+        if !all.complete {
+            // What is not on it would be taken for gone.
+            return Err(refused(ErrorClass::Retry, what, "what is there could not be read to its end"));
+        }
+        Ok(all.items)
     }
 
     /// Whether it is there, and ours as far as that look shows.

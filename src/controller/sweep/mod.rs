@@ -16,13 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use super::fleet::in_time;
 use super::ports::World;
-use super::state::Memory;
 use super::{refusals, words};
+use crate::cloud::CloudError;
 use crate::domain::brake::{Brake, BrakeKind, SetBy};
 use crate::domain::guard::Guard;
 use crate::domain::id::EnvKey;
 use crate::domain::ledger::Ledger;
 use crate::domain::mark::{Mark, Subject};
+use crate::domain::observed::Listing;
 use crate::domain::policy::Policy;
 use crate::domain::time::Timestamp;
 use crate::plan::sweep::{
@@ -94,12 +95,7 @@ pub enum SweepError {
 pub const BEGAN_MARK: &str = "sweep.began_at";
 
 /// Runs one sweep if it is time. How long until it is time to look again.
-pub(super) async fn when_due(
-    world: &World,
-    memory: &Memory,
-    scope: Scope,
-    every: Duration,
-) -> Result<Duration, SweepError> {
+pub(super) async fn when_due(world: &World, scope: Scope, every: Duration) -> Result<Duration, SweepError> {
     let now = world.clock.now();
     let began = world.store.mark(BEGAN_MARK).await?.map(Timestamp);
     // One of the future was noted before the clock was put back.
@@ -107,7 +103,7 @@ pub(super) async fn when_due(
         return Ok(every.saturating_sub(now.since(began)));
     }
     world.store.set_mark(BEGAN_MARK, now.0).await?;
-    match run(world, memory, scope).await {
+    match run(world, scope).await {
         // Whoever sweeps by hand does the same.
         Ok(_) | Err(SweepError::Busy) => Ok(every),
         Err(error) => Err(error),
@@ -115,7 +111,7 @@ pub(super) async fn when_due(
 }
 
 /// Runs one sweep.
-pub async fn run(world: &World, memory: &Memory, scope: Scope) -> Result<Report, SweepError> {
+pub async fn run(world: &World, scope: Scope) -> Result<Report, SweepError> {
     let now = world.clock.now();
     let Some(lease) = world.store.acquire(EnvKey::SWEEP, &world.holder, LEASE, now).await? else {
         return Err(SweepError::Busy);
@@ -124,14 +120,13 @@ pub async fn run(world: &World, memory: &Memory, scope: Scope) -> Result<Report,
     if let Scope::Apply(Some(most)) = scope {
         policy.removals.count = policy.removals.count.max(most);
     }
-    let report = Sweep { world, memory, policy }.run(&lease, scope, now).await;
+    let report = Sweep { world, policy }.run(&lease, scope, now).await;
     world.store.release_lease(&lease).await?;
     report
 }
 
 struct Sweep<'a> {
     world: &'a World,
-    memory: &'a Memory,
     policy: Policy,
 }
 
@@ -139,7 +134,7 @@ impl Sweep<'_> {
     async fn run(&self, lease: &Lease, scope: Scope, now: Timestamp) -> Result<Report, SweepError> {
         let store = &self.world.store;
         // The cloud and GitHub first and the records second: see `plan::sweep`.
-        let mut inventory = self.list().await;
+        let mut inventory = self.list(|_| true).await;
         let marks = store.sweep_marks().await?;
         let heard = words::hear(self.world, &self.policy, &marks).await?;
         let ledgers = store.ledgers().await?;
@@ -182,20 +177,20 @@ impl Sweep<'_> {
         Ok(Report { at: now, applied: scope != Scope::DryRun, outcome, doubts, verdicts })
     }
 
-    async fn list(&self) -> Inventory {
+    /// Lists what is of the kinds that are wanted. Passes look at more, the network's interfaces among it.
+    async fn list(&self, is_wanted: impl Fn(&str) -> bool) -> Inventory {
         let world = self.world;
-        let (snapshot, beside, goldens) = tokio::join!(
-            self.memory.fleet.now(),
-            in_time("what is beside the machines", world.machines.residue()),
-            in_time("goldens", world.databases.residue()),
+        let (machines, databases, beside, goldens) = tokio::join!(
+            listed("machines", is_wanted("machine"), world.machines.list()),
+            listed("databases", is_wanted("database"), world.databases.list()),
+            listed(
+                "what is beside the machines",
+                is_wanted("process") || is_wanted("directory"),
+                world.machines.residue()
+            ),
+            listed("goldens", is_wanted("golden"), world.databases.residue()),
         );
-        Inventory {
-            machines: snapshot.machines.clone().map(|roll| roll.listing).map_err(|error| error.to_string()),
-            databases: snapshot.databases.clone().map(|roll| roll.listing).map_err(|error| error.to_string()),
-            beside: beside.map_err(|error| error.to_string()),
-            goldens: goldens.map_err(|error| error.to_string()),
-            words: BTreeMap::new(),
-        }
+        Inventory { machines, databases, beside, goldens, words: BTreeMap::new() }
     }
 
     /// Whether pull requests of orphans are to have an environment. Of those whose mark is old GitHub itself is asked;
@@ -240,6 +235,18 @@ impl Sweep<'_> {
         self.world.store.put_sweep_marks(&set, &lift).await?;
         self.world.store.put_last_sweep(&Counts::of(inventory, now)).await
     }
+}
+
+/// What was listed, or why it is not known.
+async fn listed<T>(
+    what: &str,
+    is_wanted: bool,
+    listing: impl Future<Output = Result<Listing<T>, CloudError>>,
+) -> Result<Listing<T>, String> {
+    if !is_wanted {
+        return Err(format!("the {what} were not asked for"));
+    }
+    in_time(what, listing).await.map_err(|error| error.to_string())
 }
 
 /// Stops removals that nobody asked for, because there were too many, until a person has looked.

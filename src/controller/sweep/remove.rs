@@ -5,31 +5,36 @@
 //! Must not know: why something is due.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::{LEASE, Sweep, WINDOW};
+use crate::cloud::{CloudError, ErrorClass};
 use crate::controller::grounds::Grounds;
 use crate::controller::ports::World;
 use crate::controller::{execute, words};
 use crate::domain::guard::Guard;
-use crate::domain::id::{EnvKey, MachineId};
+use crate::domain::id::{DatabaseId, EnvKey, MachineId};
 use crate::domain::ledger::Ledger;
 use crate::domain::mark::{Mark, Subject};
 use crate::domain::owned::{
     Orphan, Owned, Refusal, prove_orphan_database, prove_orphan_machine, prove_residue, prove_words,
 };
 use crate::domain::time::Timestamp;
+use crate::forge::{ForgeError, ForgeErrorKind};
 use crate::plan::sweep::{Inventory, Ruling, Verdict};
 use crate::store::{JournalId, Lease, StoreError};
 use crate::telemetry::chain;
 
 /// Machines that are taken away together: one call of a provider that has such.
-const TOGETHER: usize = 50;
+const MACHINES: usize = 200;
 
-/// For how long machines are gathered that are taken away together. Listing, gathering and the call fit into the lifetime of
+/// Databases that are taken away together: as many as RDS has turns for in a quarter of a minute.
+const DATABASES: usize = 20;
+
+/// For how long things are gathered that are taken away together. Listing, gathering and the call fit into the lifetime of
 /// the evidence and of the leases, which is a minute for both.
 const GATHERING: Duration = Duration::from_secs(15);
 
@@ -39,26 +44,38 @@ struct Sight {
     lease: Lease,
     listed_at: Timestamp,
     fresh: Inventory,
+    /// Of which kinds something is due still: nothing else is listed anew.
+    kinds: BTreeSet<&'static str>,
 }
 
 impl Sweep<'_> {
-    /// Looks at what is due again, and takes it away if nothing has changed: machines several at a time.
+    /// Looks at what is due again, and takes it away if nothing has changed: machines and databases several at a time.
     pub(super) async fn remove(&self, lease: &Lease, verdicts: &mut [Verdict]) -> Result<(), StoreError> {
-        let (machines, others): (Vec<&mut Verdict>, Vec<&mut Verdict>) = verdicts
-            .iter_mut()
-            .filter(|verdict| verdict.ruling == Ruling::Due)
-            .partition(|verdict| matches!(verdict.subject, Subject::Machine(_)));
-        if machines.is_empty() && others.is_empty() {
+        let (mut machines, mut databases, mut others) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        for verdict in verdicts.iter_mut().filter(|verdict| verdict.ruling == Ruling::Due) {
+            match verdict.subject {
+                Subject::Machine(_) => machines.push_back(verdict),
+                Subject::Database(_) => databases.push_back(verdict),
+                _ => others.push(verdict),
+            }
+        }
+        if machines.is_empty() && databases.is_empty() && others.is_empty() {
             return Ok(());
         }
-        let mut sight = Sight { lease: lease.clone(), listed_at: self.world.clock.now(), fresh: self.list().await };
-        let mut machines = VecDeque::from(machines);
-        while !machines.is_empty() {
-            self.look_again(&mut sight).await?;
-            let done = self.remove_machines(&sight.fresh, &machines).await?;
-            for (verdict, done) in machines.drain(..done.len()).zip(done) {
-                settle(verdict, done)?;
+        let all = machines.iter().chain(&databases).chain(&others);
+        let kinds: BTreeSet<&str> = all.map(|verdict| verdict.subject.kind()).collect();
+        let listed_at = self.world.clock.now();
+        let fresh = self.list(|kind| kinds.contains(kind)).await;
+        let mut sight = Sight { lease: lease.clone(), listed_at, fresh, kinds };
+        for (kind, mut several, most) in [("machine", machines, MACHINES), ("database", databases, DATABASES)] {
+            while !several.is_empty() {
+                self.look_again(&mut sight).await?;
+                let done = self.remove_together(&sight.fresh, several.iter().take(most)).await?;
+                for (verdict, done) in several.drain(..done.len()).zip(done) {
+                    settle(verdict, done)?;
+                }
             }
+            sight.kinds.remove(kind);
         }
         for verdict in others {
             self.look_again(&mut sight).await?;
@@ -73,38 +90,45 @@ impl Sweep<'_> {
         let now = self.world.clock.now();
         sight.lease = self.world.store.renew(&sight.lease, LEASE, now).await?;
         if now.since(sight.listed_at) > crate::domain::owned::EVIDENCE_LIFETIME / 2 {
-            sight.fresh = self.list().await;
+            sight.fresh = self.list(|kind| sight.kinds.contains(kind)).await;
             sight.listed_at = now;
         }
         Ok(())
     }
 
-    /// Takes the first machines away together, each under its environment's lease: as many as can be looked at before what
-    /// was seen of them is old. What came of each.
-    async fn remove_machines(
+    /// Takes the first ones of a kind away together, each under its environment's lease: as many as can be looked at before
+    /// what was seen of them is old. What came of each.
+    async fn remove_together<'v>(
         &self,
         fresh: &Inventory,
-        verdicts: &VecDeque<&mut Verdict>,
+        verdicts: impl Iterator<Item = &'v &'v mut Verdict>,
     ) -> Result<Vec<Result<(), Removal>>, StoreError> {
         let (world, store) = (self.world, &self.world.store);
         // An environment may have left several.
         let mut leases: BTreeMap<EnvKey, Lease> = BTreeMap::new();
-        let (mut going, mut begun, mut done) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut machines, mut databases) = (Vec::new(), Vec::new());
+        let (mut begun, mut done) = (Vec::new(), Vec::new());
         let began = world.clock.now();
-        for verdict in verdicts.iter().take(TOGETHER) {
+        for verdict in verdicts {
             if !done.is_empty() && world.clock.now().since(began) > GATHERING {
                 break;
             }
             done.push(match self.doomed(&mut leases, fresh, verdict).await {
-                Ok((owned, id)) => {
-                    going.push(owned);
+                Ok((doomed, id)) => {
+                    match doomed {
+                        Doomed::Machine(owned) => machines.push(owned),
+                        Doomed::Database(owned) => databases.push(owned),
+                    }
                     begun.push(id);
                     None
                 }
                 Err(removal) => Some(Err(removal)),
             });
         }
-        let mut ended = begun.into_iter().zip(world.machines.terminate_all(&going).await);
+        // All of one kind: the other list is empty.
+        let mut came = world.machines.terminate_all(&machines).await;
+        came.extend(world.databases.delete_all(&databases).await);
+        let mut ended = begun.into_iter().zip(came);
         for place in done.iter_mut().filter(|place| place.is_none()) {
             *place = match ended.next() {
                 Some((id, outcome)) => Some(finish(world, id, outcome).await),
@@ -117,13 +141,13 @@ impl Sweep<'_> {
         Ok(done.into_iter().flatten().collect())
     }
 
-    /// A machine that may be taken away now, with the row of the journal that says that it is about to be.
+    /// Something that may be taken away now, with the row of the journal that says that it is about to be.
     async fn doomed(
         &self,
         leases: &mut BTreeMap<EnvKey, Lease>,
         fresh: &Inventory,
         verdict: &Verdict,
-    ) -> Result<(Owned<MachineId>, JournalId), Removal> {
+    ) -> Result<(Doomed, JournalId), Removal> {
         let mark = marked(verdict)?;
         let Some(key) = mark.tags.as_ref().map(|tags| tags.key) else { return Err(gone()) };
         let lease = match leases.entry(key) {
@@ -133,11 +157,21 @@ impl Sweep<'_> {
         let now = self.world.clock.now();
         let record = self.unbraked(key, now).await?;
         let orphan = Orphan { install: &self.policy.install, record: record.as_ref(), mark, now };
-        let listing = fresh.machines.as_ref().map_err(|why| unlisted(why))?;
-        let machine = listing.items.iter().find(|machine| mark.subject == Subject::Machine(machine.id.clone()));
-        let owned = prove_orphan_machine(machine.ok_or_else(gone)?, orphan, &self.policy.allow)?;
+        let doomed = match &mark.subject {
+            Subject::Machine(id) => {
+                let listing = fresh.machines.as_ref().map_err(|why| unlisted(why))?;
+                let machine = listing.items.iter().find(|machine| machine.id == *id).ok_or_else(gone)?;
+                Doomed::Machine(prove_orphan_machine(machine, orphan, &self.policy.allow)?)
+            }
+            Subject::Database(id) => {
+                let listing = fresh.databases.as_ref().map_err(|why| unlisted(why))?;
+                let database = listing.items.iter().find(|database| database.id == *id).ok_or_else(gone)?;
+                Doomed::Database(prove_orphan_database(database, orphan, &self.policy.allow)?)
+            }
+            _ => return Err(gone()),
+        };
         let begun = self.announce(lease, key, verdict, mark, now).await?;
-        Ok((owned, begun))
+        Ok((doomed, begun))
     }
 
     /// Counts a removal that is about to be, and says in the journal of what, why, and on which evidence.
@@ -179,43 +213,21 @@ impl Sweep<'_> {
     async fn remove_one(&self, sweeping: &Lease, fresh: &Inventory, verdict: &Verdict) -> Result<(), Removal> {
         let mark = marked(verdict)?;
         let key = match (&mark.subject, &mark.tags, verdict.owner) {
-            (_, Some(tags), _) => tags.key,
+            (Subject::Comment(_) | Subject::Deployment(_), Some(tags), _) => tags.key,
             (Subject::Comment(_) | Subject::Deployment(_), None, Some(key)) => key,
+            (_, Some(_), _) => return Err(gone()),
             (_, None, _) => return self.clear_away(sweeping, fresh, verdict, mark).await,
         };
         let lease = self.lease_of(key).await?;
-        let done = self.remove_under(&lease, fresh, verdict, mark).await;
+        let done = self.take_back(&lease, verdict, mark).await;
         self.world.store.release_lease(&lease).await?;
         done
-    }
-
-    async fn remove_under(
-        &self,
-        lease: &Lease,
-        fresh: &Inventory,
-        verdict: &Verdict,
-        mark: &Mark,
-    ) -> Result<(), Removal> {
-        let world = self.world;
-        let now = world.clock.now();
-        let record = self.unbraked(lease.key, now).await?;
-        let orphan = Orphan { install: &self.policy.install, record: record.as_ref(), mark, now };
-        match &mark.subject {
-            Subject::Database(id) => {
-                let listing = fresh.databases.as_ref().map_err(|why| unlisted(why))?;
-                let database = listing.items.iter().find(|database| database.id == *id).ok_or_else(gone)?;
-                let owned = prove_orphan_database(database, orphan, &self.policy.allow)?;
-                let begun = self.announce(lease, lease.key, verdict, mark, now).await?;
-                finish(world, begun, world.databases.delete(&owned).await).await
-            }
-            Subject::Comment(_) | Subject::Deployment(_) => self.take_back(lease, verdict, mark).await,
-            Subject::Machine(_) | Subject::Process(_) | Subject::Directory(_) | Subject::Golden(_) => Err(gone()),
-        }
     }
 
     /// Takes back what was said on GitHub, if it may be written there now.
     async fn take_back(&self, lease: &Lease, verdict: &Verdict, mark: &Mark) -> Result<(), Removal> {
         let (world, store) = (self.world, &self.world.store);
+        self.unbraked(lease.key, world.clock.now()).await?;
         let found = words::again(world, &self.policy, lease.key, &mark.subject).await?;
         let residue = found.map_err(|error| unlisted(&chain(&error).to_string()))?.ok_or_else(gone)?;
         let now = world.clock.now();
@@ -281,9 +293,18 @@ fn gone() -> Removal {
     Removal::Spared(Guard::Vanished, "it was not there any more when it was looked at again".to_owned())
 }
 
-async fn finish<E: ToString>(world: &World, begun: JournalId, done: Result<(), E>) -> Result<(), Removal> {
+async fn finish<E>(world: &World, begun: JournalId, done: Result<(), E>) -> Result<(), Removal>
+where
+    E: ToString + Into<Removal>,
+{
     execute::finish(world, begun, done.as_ref().err()).await?;
-    done.map_err(|error| Removal::Failed(error.to_string()))
+    done.map_err(Into::into)
+}
+
+/// Something that may go, and is proven to be ours.
+enum Doomed {
+    Machine(Owned<MachineId>),
+    Database(Owned<DatabaseId>),
 }
 
 /// Why something was not taken away.
@@ -292,6 +313,25 @@ enum Removal {
     Later(String),
     Failed(String),
     Store(StoreError),
+}
+
+impl From<CloudError> for Removal {
+    fn from(error: CloudError) -> Self {
+        match error.class {
+            // Nobody has to look at what only came too soon.
+            ErrorClass::SlowDown(_) => Self::Later(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ForgeError> for Removal {
+    fn from(error: ForgeError) -> Self {
+        match error.kind {
+            ForgeErrorKind::SlowDown(_) => Self::Later(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 impl From<StoreError> for Removal {

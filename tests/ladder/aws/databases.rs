@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_rds::types::{DbInstance, MasterUserSecret, Tag};
-use kagero::clock::SystemClock;
-use kagero::cloud::aws::{Golden, RdsDatabases, RdsSettings, Source};
+use kagero::clock::{Clock, SystemClock};
+use kagero::cloud::aws::{Golden, Network, RdsDatabases, RdsSettings, Source};
 use kagero::cloud::{CloudError, DatabaseBirth, Databases as _, ErrorClass};
 use kagero::domain::desired::DatabaseSpec;
 use kagero::domain::id::{DatabaseId, Generation, SeedName, SlotId};
@@ -88,6 +88,15 @@ impl Rds {
     }
 
     pub(super) async fn lane_from(&self, source: Source) -> RdsDatabases {
+        self.lane_of(source, self.staging.network().await, 20, Arc::new(SystemClock))
+    }
+
+    /// From snapshots, in that network, with so many on a page, by that clock.
+    pub(super) fn lane_by(&self, network: Network, page: i32, clock: Arc<dyn Clock>) -> RdsDatabases {
+        self.lane_of(Source::Snapshots("kagero-golden-shop-".to_owned()), network, page, clock)
+    }
+
+    fn lane_of(&self, source: Source, network: Network, page: i32, clock: Arc<dyn Clock>) -> RdsDatabases {
         let golden = Golden {
             source,
             max_age: Duration::from_hours(24 * 14),
@@ -103,9 +112,9 @@ impl Rds {
             key: None,
             secret: "a secret of the tests".into(),
             tls: Tls::disabled(),
-            page: 20,
+            page,
         };
-        RdsDatabases::new(self.staging.aws.clone(), settings, self.staging.network().await, Arc::new(SystemClock))
+        RdsDatabases::new(self.staging.aws.clone(), settings, network, clock)
     }
 
     pub(super) fn allowed(&self) -> AllowList {
@@ -210,7 +219,11 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) async fn of(pr: u64, rds: &Rds) -> Self {
-        let Wish { tags, slot, .. } = Wish::of(pr, &rds.staging.network().await);
+        Self::in_network(pr, &rds.staging.network().await)
+    }
+
+    pub(super) fn in_network(pr: u64, network: &Network) -> Self {
+        let Wish { tags, slot, .. } = Wish::of(pr, network);
         let name = format!("kagero_dev_{}_g1", tags.uid);
         Self { tags, slot, spec: DatabaseSpec { name, engine: Engine::Postgres, seed: seed() } }
     }

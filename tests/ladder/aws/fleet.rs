@@ -1,5 +1,7 @@
 //! Many environments at once: as few calls as there are things to do, on as many pages as there are.
 
+#![allow(clippy::print_stdout, reason = "a measurement prints its figures")]
+
 use futures::StreamExt as _;
 use kagero::clock::{Clock as _, SystemClock};
 use kagero::cloud::{Databases as _, Machines as _};
@@ -30,6 +32,7 @@ async fn fifty_environments_come_and_go_with_as_few_calls_as_there_are_things_to
         futures::future::join_all((1..=FIFTY).map(async |pr| (Wish::of(pr, &network), Asked::of(pr, &rds).await)))
             .await;
     rds.staging.strict.limit_calls();
+    let began = rds.staging.strict.counts();
     let made = environments.iter().map(async |(wish, asked)| {
         in_turn(async || machines.launch(wish.birth()).await).await;
         in_turn(async || lane.prepare(asked.birth()).await).await;
@@ -59,6 +62,14 @@ async fn fifty_environments_come_and_go_with_as_few_calls_as_there_are_things_to
         assert_eq!(rds.staging.strict.count(action), 50 * each, "{action}");
     }
     assert_eq!(rds.staging.strict.throttled(), 0, "our share of the account's buckets was kept");
+    let (after, mut all) = (rds.staging.strict.counts(), 0);
+    for (action, count) in after.iter().map(|(action, count)| (action, count - began.get(action).unwrap_or(&0))) {
+        all += count;
+        println!("fleet    {FIFTY} environments made and removed: {count:>4} {action}");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "counts of calls are small")]
+    let each = all as f64 / FIFTY as f64;
+    println!("fleet    {FIFTY} environments made and removed: {all:>4} calls, {each:.1} for each");
 }
 
 pub(super) fn prove_machine_of(rds: &Rds, machine: &Machine) -> Owned<MachineId> {

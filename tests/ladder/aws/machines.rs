@@ -216,6 +216,22 @@ async fn several_are_terminated_by_one_call_and_one_that_cannot_be_keeps_no_othe
 }
 
 #[tokio::test]
+async fn what_is_on_a_later_page_of_the_last_look_is_not_taken_for_gone() {
+    let staging = Staging::start().await;
+    let network = staging.network().await;
+    for pr in 1..=5 {
+        // Of its own, so that its share of the account's launches is not used up.
+        let machines = staging.machines().await;
+        in_turn(async || machines.launch(Wish::of(pr, &network).birth()).await).await;
+    }
+    let machines = staging.machines().await;
+    let all: Vec<_> = machines.list().await.unwrap().items.iter().map(|machine| prove(&staging, machine)).collect();
+    staging.strict.page_at_most(2);
+    assert!(machines.terminate_all(&all).await.iter().all(Result::is_ok));
+    assert_eq!((all.len(), living(&staging).await), (5, 0));
+}
+
+#[tokio::test]
 async fn a_machine_that_was_stopped_is_started_again() {
     let staging = Staging::start().await;
     let (machines, network) = (staging.machines().await, staging.network().await);

@@ -16,4 +16,5 @@ mod program;
 mod quotas;
 mod shown;
 mod strict;
+mod swept;
 mod whole;

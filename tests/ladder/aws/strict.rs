@@ -1,4 +1,4 @@
-//! What moto is too lenient about: client tokens, limits on calls ([`super::buckets`]), what is not shown at once
+//! What moto is too lenient about: client tokens, ids of databases, limits on calls ([`super::buckets`]), what is not shown at once
 //! ([`super::shown`]), lost answers, and errors on demand.
 //!
 //! Client tokens are as the EC2 user guide has them ("Ensuring idempotency in Amazon EC2 API requests"): the same question
@@ -10,12 +10,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::buckets::Buckets;
@@ -62,6 +64,10 @@ struct Book {
     /// `None`: calls are not limited.
     buckets: Option<Buckets>,
     lag: Lag,
+    /// No page of instances has more; `None`: as many as are asked for.
+    page: Option<usize>,
+    /// Since it is watched: the requests, whatever service they are for, the first one's arrival and the last answer.
+    watched: (usize, Option<(Instant, Instant)>),
     /// Who is told of what was done.
     told: Vec<mpsc::UnboundedSender<Done>>,
 }
@@ -118,6 +124,11 @@ impl Strict {
         self.book.lock().unwrap().lag.show(shown);
     }
 
+    /// No page of instances has more from now on, whatever is asked for: EC2 promises none to be full.
+    pub fn page_at_most(&self, instances: usize) {
+        self.book.lock().unwrap().page = Some(instances);
+    }
+
     /// From now on the account's calls are limited, with full buckets.
     pub fn limit_calls(&self) {
         self.book.lock().unwrap().buckets = Some(Buckets::default());
@@ -145,6 +156,17 @@ impl Strict {
         self.book.lock().unwrap().by.get(action).into_iter().flatten().cloned().collect()
     }
 
+    /// Requests are counted from now on.
+    pub fn watch(&self) {
+        self.book.lock().unwrap().watched = (0, None);
+    }
+
+    /// How many requests there were since, and how long it was from the first one to the last answer.
+    pub fn watched(&self) -> (usize, Duration) {
+        let (requests, span) = self.book.lock().unwrap().watched;
+        (requests, span.map_or(Duration::ZERO, |(first, last)| last.duration_since(first)))
+    }
+
     /// How often each action was called so far.
     pub fn counts(&self) -> BTreeMap<String, usize> {
         self.book.lock().unwrap().counts.clone()
@@ -157,6 +179,15 @@ impl Strict {
 }
 
 async fn answer(State(layer): State<Layer>, request: Request) -> Response {
+    let (book, came) = (Arc::clone(&layer.book), Instant::now());
+    let response = answered(layer, request).await;
+    let watched = &mut book.lock().unwrap().watched;
+    let first = watched.1.map_or(came, |(first, _)| first.min(came));
+    *watched = (watched.0 + 1, Some((first, Instant::now())));
+    response
+}
+
+async fn answered(layer: Layer, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 10 << 20).await.unwrap();
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(&body).into_owned().collect();
@@ -241,7 +272,8 @@ impl Layer {
         {
             return known;
         }
-        let body = self.by_token(action, form).or_else(|| self.with_ended(action, form)).unwrap_or(body);
+        let changed = self.by_token(action, form).or_else(|| self.with_ended(action, form));
+        let body = changed.or_else(|| self.on_short_pages(action, form)).unwrap_or(body);
         let answer = self.pass_on(&head.method, head.uri.path(), &head.headers, body).await;
         let (parts, text) = answer.into_parts();
         let text = axum::body::to_bytes(text, 10 << 20).await.unwrap();
@@ -258,7 +290,7 @@ impl Layer {
             _ => text,
         };
         let text = if parts.status.is_success() {
-            let words = String::from_utf8_lossy(&text);
+            let words = with_ids_of_their_own(&String::from_utf8_lossy(&text));
             book.lag.note(action, form, &words);
             book.lag.told(action, &words).into()
         } else {
@@ -315,6 +347,15 @@ impl Layer {
         Some(question.finish().into())
     }
 
+    /// The question for fewer on a page than it asks for.
+    fn on_short_pages(&self, action: &str, form: &BTreeMap<String, String>) -> Option<Bytes> {
+        let most = self.book.lock().unwrap().page.filter(|_| action == "DescribeInstances")?;
+        let others = form.iter().filter(|(key, _)| *key != "MaxResults");
+        let mut question = url::form_urlencoded::Serializer::new(String::new());
+        question.extend_pairs(others).append_pair("MaxResults", &most.to_string());
+        Some(question.finish().into())
+    }
+
     /// What goes is told from what has ended, which moto knows only: those are asked for too.
     fn with_ended(&self, action: &str, form: &BTreeMap<String, String>) -> Option<Bytes> {
         let is_asked = action == "DescribeInstances" && self.book.lock().unwrap().lag.is_told();
@@ -360,6 +401,18 @@ fn with_all(text: &str, before: &str, after: &str, instead: &str) -> String {
     let mut parts = text.split(before);
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |all, part| format!("{all}{before}{instead}{after}{}", part.split_once(after).unwrap().1))
+}
+
+/// RDS gives every instance an id that no other ever has, and moto the same one to all.
+fn with_ids_of_their_own(text: &str) -> String {
+    let mut parts = text.split("<DBInstance>");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| {
+        let told = |what: &str| between(part, &format!("<{what}>"), "<").unwrap_or_default().to_owned();
+        let seed = format!("{} {}", told("DBInstanceIdentifier"), told("InstanceCreateTime"));
+        let id = hex::encode(Sha256::digest(seed)).to_uppercase();
+        all + "<DBInstance>" + &with_all(part, "<DbiResourceId>", "</DbiResourceId>", &format!("db-{}", &id[..26]))
+    })
 }
 
 /// What a question asks for, whoever asks and when.

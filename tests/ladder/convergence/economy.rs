@@ -1,9 +1,19 @@
-//! What many environments cost at rest: calls grow with pages, not with environments (I28).
+//! What environments cost, at rest and in their lives, and what a sweep does: calls grow with pages, not with environments (I28).
 
-use std::time::Duration;
+#![allow(clippy::print_stdout, reason = "a measurement prints its figures")]
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use kagero::controller::sweep::Scope;
+use kagero::plan::sweep::Ruling;
+use kagero::sim::fate::Call;
+use kagero::sim::hub::key;
+
+use super::member::Outside;
 use super::story::Event;
-use super::world::{Beginning, Installation};
+use super::sweep::{nobodys, sweep};
+use super::world::{Beginning, Installation, REPO};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -47,4 +57,55 @@ async fn calls_at_rest_grow_with_pages_and_not_with_environments() {
         // Every hour a sweep: the comments and the deployments of the last two hours, which are one page each.
         assert_eq!(reads, 6 * (3 + each) + 2, "{environments} environments");
     }
+}
+
+/// What is asked of cloud and GitHub in the three sweeps after which many machines of nobody are gone. `make bench-aws` plays
+/// it with ten thousand: moto is too slow for so many.
+#[tokio::test]
+async fn a_sweep_lists_each_kind_once_and_takes_each_machine_away_once() {
+    let orphans: u64 = std::env::var("KAGERO_SIMULATED").map_or(300, |text| text.parse().unwrap());
+    let installation = nobodys(29, orphans).await;
+    let Outside { hub, dealer, time, cloud, .. } = &installation.outside;
+    let most = Scope::Apply(Some(u32::try_from(orphans).unwrap()));
+    for number in 1..=3 {
+        let (listed, reads, began) = (cloud.listed(), hub.reads(), Instant::now());
+        let report = sweep(&installation, most).await;
+        let ruling = if number == 3 { Ruling::Removed } else { Ruling::Wait };
+        assert!(report.verdicts.iter().all(|verdict| verdict.ruling == ruling), "sweep {number}");
+        println!(
+            "swept    {orphans} simulated machines, sweep {number}: {} listings of {} pages, {} reads of GitHub, {:.1} s",
+            cloud.listed().0 - listed.0,
+            cloud.listed().1 - listed.1,
+            hub.reads() - reads,
+            began.elapsed().as_secs_f64()
+        );
+        time.advance_to(HOUR * 12 * number);
+    }
+    let seen =
+        [Call::ListMachines, Call::ListDatabases, Call::ListInterfaces, Call::Terminate].map(|call| dealer.seen(call));
+    assert_eq!(seen, [4, 3, 0, orphans], "machines are listed anew before they go");
+    // Each pull request once, before its machine goes, and what was said in the repository, twice a sweep.
+    assert_eq!(hub.reads(), orphans + 3 * 2);
+    installation.end().await;
+}
+
+/// The steps of an environment that comes and goes, as the journal has them.
+#[tokio::test]
+async fn an_environment_comes_and_goes_in_as_few_steps_as_there_are_things_to_do() {
+    let mut installation = Installation::begin(Beginning::fair(30)).await;
+    for (at, event) in [(1, Event::Push { pr: 1, broken: false }), (2, Event::Close { pr: 1, merged: true })] {
+        installation.happen(at, event).await;
+        installation.pass_time(HOUR).await.unwrap();
+    }
+    let journal = installation.outside.store.journal(key(REPO, 1), 100).await.unwrap();
+    let mut steps = BTreeMap::<&str, usize>::new();
+    for row in &journal {
+        *steps.entry(&row.kind).or_default() += 1;
+    }
+    println!("steps    {} of one environment's life: {steps:?}", journal.len());
+    let made = [("launch-machine", 1), ("prepare-database", 1), ("assign", 1)];
+    let gone = [("terminate", 1), ("drop-database", 1)];
+    let said = [("comment", 4), ("create-deployment", 1), ("set-deployment", 3)];
+    assert_eq!(steps, made.into_iter().chain(gone).chain(said).collect());
+    installation.end().await;
 }

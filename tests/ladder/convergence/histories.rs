@@ -13,7 +13,7 @@ use kagero::sim::hub::{Mood, PostalService, key};
 use kagero::sim::mischief::Mischief;
 
 use super::member::Outside;
-use super::story::{Event, FORK, add_hands, add_misfortunes, make_up, put_clocks};
+use super::story::{Event, FORK, PULLS, add_hands, add_misfortunes, make_up, put_clocks};
 use super::truth::Violation;
 use super::world::{Beginning, Installation, REPO};
 
@@ -168,7 +168,7 @@ async fn live(installation: &mut Installation, story: &[(Duration, Event)]) -> R
     outside.hub.set_mood(Mood::default());
     outside.cloud.set_weather(Weather::FAIR);
     outside.cloud.set_quotas(Quotas::default());
-    for pr in 1..=FORK {
+    for pr in (1..=PULLS).chain([FORK]) {
         outside.cloud.protect(EnvUid::derive(&outside.policy.install, key(REPO, pr)).as_str(), false);
     }
     outside.hub.go_down(Duration::ZERO);

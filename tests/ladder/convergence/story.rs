@@ -141,7 +141,7 @@ impl Event {
 pub const PULLS: u64 = 4;
 
 /// The one that comes from a fork.
-pub const FORK: u64 = PULLS + 1;
+pub const FORK: u64 = 899;
 
 /// Whose repository that is.
 const ELSEWHERE: RepoId = RepoId(77);

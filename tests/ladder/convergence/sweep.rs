@@ -6,14 +6,15 @@ use std::time::Duration;
 use kagero::controller::sweep::{Outcome, Report, Scope};
 use kagero::domain::brake::{Brake, BrakeKind, SetBy};
 use kagero::domain::guard::Guard;
-use kagero::domain::id::InstallId;
+use kagero::domain::id::{InstallId, RepoId};
 use kagero::domain::pull::PullState;
+use kagero::forge::RepoRef;
 use kagero::plan::sweep::{Counts, Ruling};
 use kagero::sim::cloud::{Decoy, Weather};
 use kagero::sim::fate::{Call, Fate};
 use kagero::sim::hub::key;
 
-use super::member::Member;
+use super::member::{Member, Outside};
 use super::story::Event;
 use super::world::{Beginning, Installation, REPO};
 
@@ -53,6 +54,22 @@ pub fn strays(installation: &Installation, pulls: std::ops::RangeInclusive<u64>)
     pulls.for_each(|pr| installation.outside.cloud.add_stray(install, key(REPO, pr)));
 }
 
+/// An installation that knows so many pull requests as closed, and of each of them a machine that no record names. Nothing of
+/// it moves by itself.
+pub async fn nobodys(seed: u64, pulls: u64) -> Installation {
+    let installation = Installation::begin(Beginning::fair(seed)).await;
+    let Outside { store, hub, time, .. } = &installation.outside;
+    for pr in 1..=pulls {
+        hub.change(key(REPO, pr), &super::world::commit(1, false), |facts| facts.state = PullState::Closed);
+    }
+    let facts: Vec<_> = hub.pulls().into_values().map(|pull| pull.facts).collect();
+    let repo = RepoRef { id: RepoId(REPO), name: facts[0].repo.clone(), installation: facts[0].installation };
+    store.put_repo(&repo, time.now()).await.unwrap();
+    store.put_pulls(&facts).await.unwrap();
+    strays(&installation, 1..=pulls);
+    installation
+}
+
 fn rulings(report: &Report) -> BTreeMap<Ruling, usize> {
     let mut all = BTreeMap::new();
     report.verdicts.iter().for_each(|verdict| *all.entry(verdict.ruling).or_default() += 1);
@@ -81,6 +98,20 @@ async fn what_a_lossy_listing_hid_goes_after_a_day_and_not_before() {
         assert_eq!(row.detail["commit"], head.as_str(), "{row:?}");
         assert!(row.detail["delivery"].is_string() && row.detail["evidence"]["uid"].is_string(), "{row:?}");
         assert!(row.detail["reason"].as_str().is_some_and(|why| !why.is_empty()), "{row:?}");
+    }
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn what_only_comes_too_soon_for_the_provider_has_not_failed_and_goes_with_the_next_sweep() {
+    let installation = nobodys(31, 1).await;
+    for number in 1..=2 {
+        assert_eq!(rulings(&sweep(&installation, Scope::Apply(None)).await), BTreeMap::from([(Ruling::Wait, 1)]));
+        installation.outside.time.advance_to(HOUR * 12 * number);
+    }
+    installation.outside.dealer.script(Call::Terminate, 0, Fate::Throttled);
+    for ruling in [Ruling::Wait, Ruling::Removed] {
+        assert_eq!(rulings(&sweep(&installation, Scope::Apply(None)).await), BTreeMap::from([(ruling, 1)]));
     }
     installation.end().await;
 }

@@ -234,9 +234,11 @@ async fn what_a_record_comes_to_name_before_the_second_look_stays() {
     let mut installation = one(38).await;
     let (key, outside) = (key(REPO, 1), installation.outside.clone());
     let left = doubles(&installation, key);
+    // Something else is due too, which is listed anew before it goes.
+    outside.cloud.add_golden(&outside.policy.install, Some(&outside.policy.install), false);
     pass(&mut installation, HOUR * 3).await;
     outside.time.advance_to(outside.time.elapsed() + HOUR * 24);
-    // It stands still at the second listing of the cloud, after the verdicts.
+    // It stands still at the second listing of goldens, after the verdicts.
     outside.dealer.script(Call::ListGoldens, 1, Fate::Pause);
     let store = outside.store.clone();
     let meanwhile = async {

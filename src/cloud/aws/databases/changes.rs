@@ -18,17 +18,31 @@ use crate::domain::owned::Owned;
 impl Inner {
     /// What was proven to be ours, looked at once more; nothing if it is gone or going.
     async fn check(&self, what: &str, database: &Owned<DatabaseId>) -> Result<Option<Server>, CloudError> {
-        if !database.is_fresh(self.clock.now()) {
-            let why = "the evidence that it is ours is more than a minute old; list the databases again";
-            return Err(refused(ErrorClass::Retry, what, why));
-        }
+        self.is_believed(what, database)?;
         let identifier = identifier_of(database.name());
-        let resource = database.id().as_str().strip_prefix(INSTANCE_PREFIX).unwrap_or_default();
-        let found = if Server::is_cluster(resource) {
+        let found = if is_cluster(database) {
             self.cluster(what, &identifier).await?
         } else {
             self.instance(what, &identifier).await?
         };
+        self.as_proven(what, database, found)
+    }
+
+    fn is_believed(&self, what: &str, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
+        if database.is_fresh(self.clock.now()) {
+            return Ok(());
+        }
+        let why = "the evidence that it is ours is more than a minute old; list the databases again";
+        Err(refused(ErrorClass::Retry, what, why))
+    }
+
+    /// What a look has found, if it is there and what was proven.
+    fn as_proven(
+        &self,
+        what: &str,
+        database: &Owned<DatabaseId>,
+        found: Option<Server>,
+    ) -> Result<Option<Server>, CloudError> {
         let Some(found) = found.filter(|found| found.status != Status::Going) else { return Ok(None) };
         let is_it = id_of(&found.resource).ok().as_ref() == Some(database.id());
         if !is_it
@@ -72,10 +86,7 @@ impl Inner {
     pub(super) async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
         let what = format!("delete {}", identifier_of(database.name()));
         let Some(found) = self.check(&what, database).await? else { return Ok(()) };
-        if found.is_protected {
-            let why = "somebody has switched deletion protection on: switch it off by hand, Kagero does not";
-            return Err(refused(ErrorClass::Denied, what, why));
-        }
+        is_unprotected(&what, &found)?;
         let rds = &self.aws.remove.rds;
         if let Kind::Cluster(members) = &found.kind {
             // All of them are looked at before one is deleted. Whoever has begun waits for its turns: begun anew, it would
@@ -95,8 +106,43 @@ impl Inner {
             return gone(&what, request.skip_final_snapshot(true).delete_automated_backups(true).send().await);
         }
         self.pace.take(Bucket::ChangeDatabases, &what)?;
-        let request = rds.delete_db_instance().db_instance_identifier(&found.identifier);
-        gone(&what, request.skip_final_snapshot(true).delete_automated_backups(true).send().await)
+        self.end(&what, &found).await
+    }
+
+    /// What came of each, after one look at all instances; clusters after one of their own. Whoever takes several away waits
+    /// for each one's turn, since a sweep comes only once an hour.
+    pub(super) async fn delete_all(&self, databases: &[Owned<DatabaseId>]) -> Vec<Result<(), CloudError>> {
+        let alone = databases.iter().filter(|database| !is_cluster(database));
+        let identifiers: Vec<String> = alone.map(|database| identifier_of(database.name())).collect();
+        let found = self.instances(&format!("delete {} databases", databases.len()), identifiers).await;
+        let mut done = Vec::with_capacity(databases.len());
+        for database in databases {
+            done.push(match &found {
+                _ if is_cluster(database) => self.delete(database).await,
+                Ok(found) => self.delete_found(database, found).await,
+                Err(error) => Err(error.clone()),
+            });
+        }
+        done
+    }
+
+    /// Deletes an instance that may be among those.
+    async fn delete_found(&self, database: &Owned<DatabaseId>, found: &[Server]) -> Result<(), CloudError> {
+        let identifier = identifier_of(database.name());
+        let what = format!("delete {identifier}");
+        let found = found.iter().find(|server| server.identifier == identifier).cloned();
+        let Some(found) = self.as_proven(&what, database, found)? else { return Ok(()) };
+        is_unprotected(&what, &found)?;
+        self.pace.wait(Bucket::ChangeDatabases).await;
+        // Its turn may have been long in coming.
+        self.is_believed(&what, database)?;
+        self.end(&what, &found).await
+    }
+
+    /// Ends an instance that is ours. Whoever calls has a turn at changing.
+    async fn end(&self, what: &str, found: &Server) -> Result<(), CloudError> {
+        let request = self.aws.remove.rds.delete_db_instance().db_instance_identifier(&found.identifier);
+        gone(what, request.skip_final_snapshot(true).delete_automated_backups(true).send().await)
     }
 
     /// An instance in a cluster that is as provably ours as that; nothing if it is gone or going.
@@ -122,6 +168,18 @@ impl Inner {
         };
         Err(refused(ErrorClass::Denied, what, format!("the instance {member} in it {why}; look at it by hand")))
     }
+}
+
+fn is_cluster(database: &Owned<DatabaseId>) -> bool {
+    Server::is_cluster(database.id().as_str().strip_prefix(INSTANCE_PREFIX).unwrap_or_default())
+}
+
+fn is_unprotected(what: &str, found: &Server) -> Result<(), CloudError> {
+    if !found.is_protected {
+        return Ok(());
+    }
+    let why = "somebody has switched deletion protection on: switch it off by hand, Kagero does not";
+    Err(refused(ErrorClass::Denied, what, why))
 }
 
 type Sent<T, E> = Result<T, aws_sdk_rds::error::SdkError<E, aws_sdk_rds::config::http::HttpResponse>>;

@@ -38,6 +38,9 @@ use crate::domain::server_address::{Tls, bracketed};
 use crate::seed::name::DatabaseName;
 use crate::seed::scram;
 
+/// Instances that are looked at together before they are deleted: the last one's turn comes while that look is to be believed.
+const TOGETHER: usize = 20;
+
 /// The settings of these lanes.
 #[derive(Debug, Clone)]
 pub struct RdsSettings {
@@ -200,6 +203,14 @@ impl Databases for RdsDatabases {
 
     async fn delete(&self, database: &Owned<DatabaseId>) -> Result<(), CloudError> {
         self.inner.delete(database).await
+    }
+
+    async fn delete_all(&self, databases: &[Owned<DatabaseId>]) -> Vec<Result<(), CloudError>> {
+        let mut done = Vec::with_capacity(databases.len());
+        for some in databases.chunks(TOGETHER) {
+            done.extend(self.inner.delete_all(some).await);
+        }
+        done
     }
 
     async fn residue(&self) -> Result<Listing<Residue>, CloudError> {

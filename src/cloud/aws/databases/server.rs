@@ -4,9 +4,9 @@
 //! proves nothing.
 //! Must not know: what is done with one.
 
-use aws_sdk_rds::types::{DbCluster, DbInstance, MasterUserSecret};
+use aws_sdk_rds::types::{DbCluster, DbInstance, Filter, MasterUserSecret};
 
-use super::Inner;
+use super::{Inner, RdsSettings};
 use crate::cloud::CloudError;
 use crate::cloud::aws::error::{Verb, code, told};
 use crate::cloud::aws::pace::Bucket;
@@ -225,6 +225,19 @@ impl Inner {
     pub(super) async fn instance(&self, what: &str, identifier: &str) -> Result<Option<Server>, CloudError> {
         self.pace.take(Bucket::LookAtDatabases, what)?;
         Ok(self.raw_instance(what, identifier).await?.as_ref().and_then(Server::of_instance))
+    }
+
+    /// Those of these instances that are there, one page of them at most.
+    pub(super) async fn instances(&self, what: &str, identifiers: Vec<String>) -> Result<Vec<Server>, CloudError> {
+        if identifiers.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.pace.take(Bucket::LookAtDatabases, what)?;
+        // Asked for by a filter, one that is not there any more does not fail the others.
+        let names = Filter::builder().name("db-instance-id").set_values(Some(identifiers)).build();
+        let asked = self.aws.look.rds.describe_db_instances().filters(names).max_records(RdsSettings::PAGE);
+        let found = asked.send().await.map_err(|error| told(Verb::Read, what, &error))?;
+        Ok(found.db_instances().iter().filter_map(Server::of_instance).collect())
     }
 
     /// The instance of that name, as RDS tells it. Whoever calls has a turn at looking.
