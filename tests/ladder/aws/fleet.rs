@@ -1,5 +1,7 @@
 //! Many environments at once: as few calls as there are things to do, on as many pages as there are.
 
+#![allow(clippy::print_stdout, reason = "a measurement prints its figures")]
+
 use futures::StreamExt as _;
 use kagero::clock::{Clock as _, SystemClock};
 use kagero::cloud::{Databases as _, Machines as _};

@@ -1,5 +1,7 @@
 //! What environments cost, at rest and in their lives, and what a sweep does: calls grow with pages, not with environments (I28).
 
+#![allow(clippy::print_stdout, reason = "a measurement prints its figures")]
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -97,7 +99,9 @@ async fn an_environment_comes_and_goes_in_as_few_steps_as_there_are_things_to_do
     }
     let journal = installation.outside.store.journal(key(REPO, 1), 100).await.unwrap();
     let mut steps = BTreeMap::<&str, usize>::new();
-    journal.iter().for_each(|row| *steps.entry(&row.kind).or_default() += 1);
+    for row in &journal {
+        *steps.entry(&row.kind).or_default() += 1;
+    }
     println!("steps    {} of one environment's life: {steps:?}", journal.len());
     let made = [("launch-machine", 1), ("prepare-database", 1), ("assign", 1)];
     let gone = [("terminate", 1), ("drop-database", 1)];

@@ -31,17 +31,18 @@ impl Custodian {
     pub fn marking(&self) -> Value {
         let mark = |op: &str| json!({"type": "mark-for-op", "op": op, "days": 1});
         let unmarked = json!({"tag:maid_status": "absent"});
-        self.policies((&unmarked, mark("terminate")), (&unmarked, mark("delete")))
+        self.policies([&unmarked, &mark("terminate")], [&unmarked, &mark("delete")])
     }
 
     /// What is marked goes: a day early (`skew`), since Custodian's clock cannot be put forward.
     pub fn removing(&self) -> Value {
         let due = |op: &str| json!({"type": "marked-for-op", "op": op, "skew": 1});
         let delete = json!({"type": "delete", "skip-snapshot": true});
-        self.policies((&due("terminate"), json!({"type": "terminate"})), (&due("delete"), delete))
+        self.policies([&due("terminate"), &json!({"type": "terminate"})], [&due("delete"), &delete])
     }
 
-    fn policies(&self, machines: (&Value, Value), databases: (&Value, Value)) -> Value {
+    /// Of each kind one, with a filter of its own and an action.
+    fn policies(&self, machines: [&Value; 2], databases: [&Value; 2]) -> Value {
         let filters = |more: &Value| self.filters.iter().chain([more]).cloned().collect::<Vec<_>>();
         // As many on a page as EC2 allows, and as we ask for: moto has only a hundred where nothing is said.
         let query = json!([
@@ -52,9 +53,9 @@ impl Custodian {
             {"MaxResults": 1_000},
         ]);
         json!({"policies": [
-            {"name": "machines", "resource": "aws.ec2", "query": query, "filters": filters(machines.0),
-             "actions": [machines.1]},
-            {"name": "databases", "resource": "aws.rds", "filters": filters(databases.0), "actions": [databases.1]},
+            {"name": "machines", "resource": "aws.ec2", "query": query, "filters": filters(machines[0]),
+             "actions": [machines[1]]},
+            {"name": "databases", "resource": "aws.rds", "filters": filters(databases[0]), "actions": [databases[1]]},
         ]})
     }
 

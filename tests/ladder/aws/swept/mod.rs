@@ -9,6 +9,8 @@
 //! Guarantees: both leave the same; what is compared was measured in one run, each alone.
 //! Must not know: how either of them works.
 
+#![allow(clippy::print_stdout, reason = "a measurement prints its figures")]
+
 mod custodian;
 mod keeper;
 
@@ -265,7 +267,7 @@ async fn compare(orphans: Orphans) -> (Cost, Cost) {
 #[tokio::test]
 async fn machines_of_nobody_go_as_custodian_takes_them_away_and_faster() {
     let machines = long().unwrap_or(30);
-    let (kagero, custodian) = compare(Orphans { machines, databases: 0 }).await;
+    let (kagero, custodian) = Box::pin(compare(Orphans { machines, databases: 0 })).await;
     let is_faster = kagero.whole < custodian.whole;
     println!("swept    {machines} machines: goal faster than c7n: {}", if is_faster { "met" } else { "missed" });
     assert!(is_faster || long().is_some(), "{kagero:?} {custodian:?}");
@@ -278,7 +280,7 @@ async fn machines_of_nobody_go_as_custodian_takes_them_away_and_faster() {
 #[tokio::test]
 async fn machines_and_databases_of_nobody_go_as_custodian_takes_them_away_without_a_call_too_many() {
     let (machines, databases) = long().map_or((5, 22), |all| (all * 4 / 5, all / 5));
-    let (kagero, _) = compare(Orphans { machines, databases }).await;
+    let (kagero, _) = Box::pin(compare(Orphans { machines, databases })).await;
     // Machines, databases and clusters; others' databases are on the pages too, production's among them.
     let pages = 2 + (databases + LIVING + 3 * OTHERS + 1).div_ceil(100);
     let least = 4 * pages + 2 * machines.div_ceil(200) + databases.div_ceil(20) + databases;
