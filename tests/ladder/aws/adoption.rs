@@ -38,7 +38,9 @@ async fn what_lives_is_written_down_as_it_was_asked_for() {
     let hub = Hub::new(Time::default(), Chance::new(1), PostalService::default());
     hub.add_repo(RepoId(1), RepoName::parse("acme/shop").unwrap(), CONFIG);
     let key = |pr| EnvKey { repo: RepoId(1), pr: PrNumber(pr) };
-    PULLS.into_iter().for_each(|pr| hub.change(key(pr), &commit(pr, false), |_| {}));
+    for pr in PULLS {
+        hub.change(key(pr), &commit(pr, false), |_| {});
+    }
     let place = Place::sqlite();
     let store = place.open().await;
     let rules = Policy {
